@@ -52,8 +52,6 @@ def multiply_quaternions(left: Float[Tensor, "*B 4"], right: Float[Tensor, "*B 4
     )
 
 
-def rotation_between(
-    start: Float[Tensor, "*B 3 3"], end: Float[Tensor, "*B 3 3"]
-) -> Float[Tensor, "*B 3 3"]:
+def rotation_between(start: Float[Tensor, "*B 3 3"], end: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
     """The rotation that has to follow `start`, in its own frame, to reach `end`: `startᵀ · end`."""
     return start.transpose(-1, -2) @ end

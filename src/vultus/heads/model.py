@@ -183,9 +183,7 @@ class SkinnedHead(nn.Module):
     def rest_vertices(self, params: HeadParams) -> Float[Tensor, "*B V 3"]:
         """Identity, expression, their correctives and the offset, before any joint turns; metres."""
         batch = torch.broadcast_shapes(params.identity.shape[:-1], params.expression.shape[:-1])
-        coefficients = torch.cat(
-            [params.identity.expand(*batch, -1), params.expression.expand(*batch, -1)], dim=-1
-        )
+        coefficients = torch.cat([params.identity.expand(*batch, -1), params.expression.expand(*batch, -1)], dim=-1)
         displacement = coefficients @ self._shape_matrix
         if self.corrective_drivers.numel():
             driver = params.expression[..., self.corrective_drivers].clamp(0, 1)
@@ -197,9 +195,7 @@ class SkinnedHead(nn.Module):
         """Posed vertices and joints. Rest joints follow identity, expression and offset, as in FLAME."""
         rest = self.rest_vertices(params)
         rest_joints = self.joint_regressor @ rest
-        axis_angles = torch.stack(
-            torch.broadcast_tensors(*(params.joint(name) for name in self.joint_names)), dim=-2
-        )
+        axis_angles = torch.stack(torch.broadcast_tensors(*(params.joint(name) for name in self.joint_names)), dim=-2)
         rotations = axis_angle_to_matrix(axis_angles)
         shaped = rest
         if not self._pose_matrix_is_zero:
@@ -210,7 +206,9 @@ class SkinnedHead(nn.Module):
         posed = skin(shaped, transforms, rest_joints, self.weights)
         scale, translation = params.scale[..., None, None], params.translation[..., None, :]
         joints = transforms[..., :3, 3] * scale + translation
-        transforms = torch.cat([torch.cat([transforms[..., :3, :3], joints[..., None]], -1), transforms[..., 3:, :]], -2)
+        transforms = torch.cat(
+            [torch.cat([transforms[..., :3, :3], joints[..., None]], -1), transforms[..., 3:, :]], -2
+        )
         return PosedHead(posed * scale + translation, joints, transforms, rest)
 
     def landmarks(self, vertices: Float[Tensor, "*B V 3"], landmark_set: str) -> Float[Tensor, "*B L 3"]:
