@@ -1,0 +1,48 @@
+"""vultus create"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+def create(
+    input: Positional[Path],
+    output: Annotated[Path, arg(aliases=["-o"])],
+    *,
+    preset: Literal["auto", "photo", "monocular"] = "auto",
+    steps: int | None = None,
+    size: int = 512,
+    head: str = "builtin",
+    face: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Make an avatar from a photo or a video of one person: track, train, preview. No GPU needed.
+
+    Writes OUTPUT/avatar (the avatar), OUTPUT/preview.mp4 and OUTPUT/contact_sheet.png. Interrupted at any moment, the
+    same command goes on where it stopped. Use it only with pictures of people who agreed to it.
+
+    Args:
+        input: A photo (JPEG, PNG, ...) or a video (MP4, MOV, ...) showing one face.
+        output: Folder of the run, for example runs/me.
+        preset: How to train; auto takes photo or monocular by what INPUT is.
+        steps: Training steps; default: the preset's.
+        size: Side of the square head crop in pixels.
+        head: Head model: builtin, or the path of a FLAME model file or folder.
+        face: Which face to follow where there are several, 0 being the largest; default: the largest.
+        seed: Seed of everything random; the same seed gives the same avatar on the same machine.
+        overwrite: Start afresh if OUTPUT holds a run of another input or other settings.
+    """
+    from vultus.cli.terminal import progress_bars
+    from vultus.workflows.create import CreateSettings, create_avatar
+
+    settings = CreateSettings(preset=preset, steps=steps, size=size, head=head, face=face, seed=seed)
+    with progress_bars() as progress:
+        run = create_avatar(input, output, settings, overwrite=overwrite, progress=progress)
+    print(run.summary())
+
+
+COMMAND = create

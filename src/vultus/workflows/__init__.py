@@ -1,0 +1,1 @@
+"""What the commands do, as resumable functions that Python users call too."""
