@@ -1,0 +1,22 @@
+"""Reading files that strangers made and writing files that survive a crash."""
+
+from vultus.files.arrays import read_npy, read_npz, write_npz
+from vultus.files.atomic import atomic_folder, atomic_path, sha256_of, write_bytes
+from vultus.files.paths import safe_path
+from vultus.files.records import read_json, write_json
+from vultus.files.tensors import read_tensors, write_tensors
+
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "read_json",
+    "read_npy",
+    "read_npz",
+    "read_tensors",
+    "safe_path",
+    "sha256_of",
+    "write_bytes",
+    "write_json",
+    "write_npz",
+    "write_tensors",
+]
