@@ -1,0 +1,55 @@
+"""Finding and loading the compiled library."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vultus.errors import VultusError
+
+ABI = 1
+"""Version of the C interface; a library built from other sources is refused instead of being called wrongly."""
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+LIBRARY = Path(__file__).with_name(f"_vultus{_SUFFIX}")
+WHY_NOT = Path(__file__).with_name("build_failed.txt")
+"""Written by the build in place of a library that could not be built."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether the compiled library can be used, in words, and the instruction set it picked."""
+
+    available: bool
+    message: str
+    instruction_set: str | None = None
+
+
+def status() -> Status:
+    """What `doctor` prints about the compiled library. Never raises."""
+    try:
+        library = load()
+    except VultusError as error:
+        return Status(False, str(error))
+    name = library.vultus_instruction_set().decode()
+    return Status(True, f"compiled kernels loaded from {LIBRARY} ({name})", name)
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """The compiled library. Raises VultusError saying why there is none and how to get it."""
+    remedy = "Build it with `python -m vultus.kernels.build` (needs a C++ compiler or `pip install ziglang`)"
+    if not LIBRARY.exists():
+        reason = f" because: {WHY_NOT.read_text(encoding='utf-8').strip()}" if WHY_NOT.exists() else ""
+        raise VultusError(f"the compiled kernels are missing ({LIBRARY}){reason}. {remedy}")
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        found = library.vultus_abi()
+    except (OSError, AttributeError) as error:
+        raise VultusError(f"the compiled kernels {LIBRARY} cannot be loaded: {error}. {remedy}") from None
+    if found != ABI:
+        raise VultusError(f"the compiled kernels {LIBRARY} have interface {found}, this Vultus needs {ABI}. {remedy}")
+    library.vultus_instruction_set.restype = ctypes.c_char_p
+    return library

@@ -1,0 +1,25 @@
+"""Gaussian splats: the record, its rasteriser, spherical harmonics and files."""
+
+from vultus.splats.gaussians import Gaussians
+from vultus.splats.ply import read_ply, write_ply
+from vultus.splats.rasterize import Raster, RasterInfo, rasterize
+from vultus.splats.settings import GSPLAT_1_5, INRIA, VULTUS, RasterSettings
+from vultus.splats.sh import SH_C0, evaluate_sh, rgb_to_sh0, sh_basis, sh_to_rgb
+
+__all__ = [
+    "GSPLAT_1_5",
+    "INRIA",
+    "SH_C0",
+    "VULTUS",
+    "Gaussians",
+    "Raster",
+    "RasterInfo",
+    "RasterSettings",
+    "evaluate_sh",
+    "rasterize",
+    "read_ply",
+    "rgb_to_sh0",
+    "sh_basis",
+    "sh_to_rgb",
+    "write_ply",
+]
