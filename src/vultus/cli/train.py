@@ -1,0 +1,60 @@
+"""vultus train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+def train(
+    method: Positional[Literal["rigged"]],
+    capture: Positional[Path],
+    output: Annotated[Path, arg(aliases=["-o"])],
+    *,
+    preset: Literal["photo", "monocular", "multiview"] | None = None,
+    steps: int | None = None,
+    background: Literal["white", "black"] | tuple[float, float, float] = "white",
+    bind: bool = True,
+    hold_out_cameras: tuple[int, ...] = (),
+    hold_out_timesteps: tuple[int, ...] = (),
+    seed: int = 0,
+    view: Annotated[int | None, arg(metavar="PORT")] = None,
+) -> None:
+    """Train an avatar from a capture that `vultus track` made (or a GaussianAvatars export).
+
+    Writes OUTPUT/avatar, OUTPUT/checkpoints, metrics.jsonl and TensorBoard events. Interrupted, the same command goes on
+    from the newest checkpoint and ends at the same avatar, to the bit.
+
+    Args:
+        method: rigged: Gaussians on the triangles of the head model (GaussianAvatars).
+        capture: Folder of the capture.
+        output: Folder of the run.
+        preset: photo, monocular or multiview; default: by the number of frames and cameras.
+        steps: Training steps; default: the preset's.
+        background: Colour behind the head: white, black, or three numbers in 0..1.
+        bind: Bind the splats to the head model; without, plain 3D Gaussians of a motionless scene.
+        hold_out_cameras: Cameras (by index) to leave out for evaluation.
+        hold_out_timesteps: Timesteps to leave out for evaluation.
+        seed: Seed of everything random.
+        view: Show the training in the browser on this port of the loopback interface.
+    """
+    from vultus.cli.terminal import progress_bars
+    from vultus.workflows.train import TrainRequest, train_avatar
+
+    request = TrainRequest(
+        preset=preset,
+        steps=steps,
+        background=background,
+        bind=bind,
+        hold_out_cameras=hold_out_cameras,
+        hold_out_timesteps=hold_out_timesteps,
+        seed=seed,
+    )
+    with progress_bars() as progress:
+        train_avatar(capture, output, request, viewer_port=view, progress=progress)
+    print(f"avatar         {output / 'avatar'}")
+
+
+COMMAND = train

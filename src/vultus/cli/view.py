@@ -1,0 +1,30 @@
+"""vultus view"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+def view(
+    avatar: Positional[Path],
+    *,
+    port: Annotated[int, arg(aliases=["-p"])] = 8080,
+    host: str = "127.0.0.1",
+) -> None:
+    """Show an avatar in the browser: orbit, expression, jaw, neck and eye sliders, motion playback, splats or mesh.
+
+    Args:
+        avatar: Folder of the avatar (the one with avatar.json).
+        port: Port to listen on.
+        host: Address to listen on; the default can be reached from this machine only.
+    """
+    from vultus.avatars import load
+    from vultus.viewer import view as view_avatar
+
+    view_avatar(load(avatar), host=host, port=port)
+
+
+COMMAND = view

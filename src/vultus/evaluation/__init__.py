@@ -1,0 +1,1 @@
+"""Evaluation: published protocols, fixed once and reported with everything needed to read the figures."""

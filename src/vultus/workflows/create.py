@@ -1,0 +1,174 @@
+"""From a photo or a video to an avatar with pictures to look at: track, train, preview; resumable at every stage."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vultus.config import from_yaml, to_yaml
+from vultus.errors import VultusError
+from vultus.files import sha256_of, write_bytes
+from vultus.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from vultus.avatars import Avatar
+    from vultus.captures import Capture
+
+
+@dataclass(frozen=True)
+class CreateSettings:
+    """What `create_avatar` may be asked for. Paths and pictures aside, it decides the result."""
+
+    preset: Literal["auto", "photo", "monocular"] = "auto"
+    """How to train; auto takes photo or monocular by what the input is."""
+    steps: int | None = None
+    """Training steps; None: the preset's."""
+    size: int = 512
+    """Side of the square head crop, pixels."""
+    head: str = "builtin"
+    """Head model: builtin, or the path of a FLAME model file or folder."""
+    face: int | None = None
+    """Which face to follow where there are several, 0 being the largest; None: the largest."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CreateConfig:
+    """What `config.yaml` of a run holds: enough to repeat it and to tell whether a run may be continued."""
+
+    source: str
+    source_sha256: str
+    vultus: str
+    settings: CreateSettings = field(default_factory=CreateSettings)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run's files."""
+
+    folder: Path
+
+    @property
+    def avatar(self) -> Path:
+        return self.folder / "avatar"
+
+    @property
+    def preview(self) -> Path:
+        return self.folder / "preview.mp4"
+
+    @property
+    def contact_sheet(self) -> Path:
+        return self.folder / "contact_sheet.png"
+
+    def summary(self) -> str:
+        return "\n".join(
+            [
+                f"avatar         {self.avatar}",
+                f"preview        {self.preview}",
+                f"contact sheet  {self.contact_sheet}",
+                f"next           vultus view {self.avatar}",
+                f"               vultus animate {self.avatar} --driver builtin:talking -o talking.mp4",
+            ]
+        )
+
+
+def create_avatar(
+    source: Path,
+    output: Path,
+    settings: CreateSettings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Run:
+    """Make an avatar from a photo or a video of one person.
+
+    Called again after an interruption, by Ctrl-C or a kill at any moment, it goes on from what is on the disk; called
+    again after success it returns at once. `output` holds one run: of one input with one set of settings.
+
+    Raises:
+        VultusError: the input cannot be used, or `output` belongs to a run of something else (see `overwrite`).
+    """
+    from vultus.tracking.detectors import open_detector
+
+    source, output = Path(source), Path(output)
+    settings = settings or CreateSettings()
+    if not source.exists():
+        raise VultusError(f"{source}: no such file. Give a photo or a video of one person")
+    if source.is_dir():
+        raise VultusError(f"{source}: is a folder. Give a photo or a video file; train a capture with `vultus train`")
+    open_detector()  # a missing landmark detector is said now, not after minutes
+    _claim(output, source, settings, overwrite)
+    run = Run(output)
+    capture = _track(source, run, settings, progress)
+    avatar = _train(capture, run, settings, progress)
+    _picture(avatar, capture, source, run, progress)
+    return run
+
+
+def _claim(output: Path, source: Path, settings: CreateSettings, overwrite: bool) -> None:
+    """Write `config.yaml`, or find that the folder holds this very run already."""
+    from vultus import __version__
+
+    config = CreateConfig(source.name, sha256_of(source), __version__, settings)
+    path = output / "config.yaml"
+    if path.exists():
+        previous = from_yaml(CreateConfig, path.read_text(encoding="utf-8"), str(path))
+        if (previous.source_sha256, previous.settings) == (config.source_sha256, config.settings):
+            return
+        if not overwrite:
+            raise VultusError(
+                f"{output}: holds a run of {previous.source} with other settings or another input (see config.yaml). "
+                "Choose another output folder, or start afresh with --overwrite"
+            )
+        _clear(output)
+    elif any((output / name).exists() for name in _OURS):
+        raise VultusError(f"{output}: holds files of ours but no config.yaml. Choose another output folder")
+    write_bytes(path, to_yaml(config).encode())
+
+
+_OURS = ("capture", "checkpoints", "avatar", "preview.mp4", "contact_sheet.png", "metrics.jsonl")
+
+
+def _clear(output: Path) -> None:
+    """Remove what a run wrote, and nothing else that may lie in its folder."""
+    (output / "config.yaml").unlink(missing_ok=True)
+    for path in [*(output / name for name in _OURS), *output.glob("events.out.tfevents.*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _track(source: Path, run: Run, settings: CreateSettings, progress: Progress) -> Capture:
+    from vultus.heads.load import load_head
+    from vultus.tracking.track import TrackSettings, track
+
+    return track(
+        source,
+        run.folder / "capture",
+        head=load_head(settings.head),
+        settings=TrackSettings(size=settings.size, face=settings.face),
+        progress=progress,
+    )
+
+
+def _train(capture: Capture, run: Run, settings: CreateSettings, progress: Progress) -> Avatar:
+    from vultus.avatars.rigged import preset, train
+
+    name = settings.preset
+    if name == "auto":
+        name = "photo" if len(capture.motion) == 1 else "monocular"
+    training = preset(name, steps=settings.steps, seed=settings.seed)
+    return train(capture, run.folder, training, progress=progress)
+
+
+def _picture(avatar: Avatar, capture: Capture, source: Path, run: Run, progress: Progress) -> None:
+    from vultus.exports.preview import write_preview
+    from vultus.exports.sheet import write_contact_sheet
+
+    if not run.contact_sheet.exists():
+        write_contact_sheet(avatar, run.contact_sheet, capture=capture, progress=progress)
+    if not run.preview.exists():
+        write_preview(avatar, run.preview, capture=capture, progress=progress)
