@@ -26,6 +26,6 @@ class Golden:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """The topic `x-y` of a test module named `test_x_y.py`."""
+    """The topic `x-y` of a test module named `test_x_y.py`, or the one that the module names in `TOPIC`."""
     module = request.path.stem.removeprefix("test_")
-    return Golden(module.replace("_", "-"))
+    return Golden(getattr(request.module, "TOPIC", module.replace("_", "-")))
