@@ -1,0 +1,102 @@
+"""FLAME parameters in the files of GaussianAvatars and VHAP: one .npz per timestep.
+
+Keys: `shape (300,)`, `expr (1,100)`, `rotation`, `neck_pose`, `jaw_pose`, `translation (1,3)`, `eyes_pose (1,6)` (left
+eye, right eye), optional `static_offset (1,V,3)`. A `dynamic_offset` is not read: the published trainer does not apply
+it either.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vultus.errors import VultusError
+from vultus.files import read_npz, write_npz
+from vultus.heads import HeadModel
+from vultus.motion import HeadParams
+
+N_SHAPE, N_EXPRESSION = 300, 100
+_JOINTS = {"root": "rotation", "neck": "neck_pose", "jaw": "jaw_pose"}
+_MAX_VALUE = 1e4
+
+
+def is_flame(head: HeadModel) -> bool:
+    """Whether a head's parameters are FLAME's: its name and its five joints."""
+    return head.name.startswith("flame") and head.joint_names == ("root", "neck", "jaw", "left_eye", "right_eye")
+
+
+def write_flame_params(path: Path, params: HeadParams) -> None:
+    """One instant (no batch) as `flame_param/*.npz`. Coefficients beyond 300 + 100 (eyelids) have no place there."""
+    arrays = {
+        "shape": _fitted(params.identity, N_SHAPE),
+        "expr": _fitted(params.expression, N_EXPRESSION)[None],
+        "translation": params.translation[None],
+        "eyes_pose": torch.cat([params.joint("left_eye"), params.joint("right_eye")])[None],
+        **{key: params.joint(joint)[None] for joint, key in _JOINTS.items()},
+    }
+    if params.offset is not None:
+        arrays["static_offset"] = params.offset[None]
+    write_npz(path, **{key: value.detach().float().cpu().numpy() for key, value in arrays.items()})
+
+
+def read_flame_params(path: Path, model: str, head: HeadModel | None = None) -> HeadParams:
+    """One instant of FLAME parameters without batch dimensions; `model` becomes their fingerprint.
+
+    With `head`, coefficients are cut or padded with zeros to its components and the offset to its vertices.
+
+    Raises:
+        VultusError: a key is missing, has the wrong size or holds values that are not finite; or `head` is no FLAME.
+    """
+    arrays = read_npz(path)
+    identity, expression = _vector(path, arrays, "shape", N_SHAPE), _vector(path, arrays, "expr", N_EXPRESSION)
+    eyes = _vector(path, arrays, "eyes_pose", 6)
+    joints = {joint: _vector(path, arrays, key, 3) for joint, key in _JOINTS.items()}
+    offset = None
+    if "static_offset" in arrays:
+        offset = _finite(path, arrays, "static_offset")
+        if offset.numel() % 3 or offset.shape[-1:] != (3,):
+            raise VultusError(f"{path}: static_offset has the unexpected shape {tuple(offset.shape)}")
+        offset = offset.reshape(-1, 3)
+    if head is not None:
+        if not is_flame(head):
+            raise VultusError(f"{path}: FLAME parameters do not fit the head model {head.name}; give a FLAME model")
+        identity = _fitted(identity, len(head.identity_names))
+        expression = _fitted(expression, len(head.expression_names))
+        if offset is not None:
+            # Teeth come last, so that offsets of the toothless mesh are a prefix.
+            missing = head.template.shape[0] - offset.shape[0]
+            if missing < 0:
+                offset = offset[:missing]
+            offset = torch.nn.functional.pad(offset, (0, 0, 0, max(missing, 0)))
+    return HeadParams(
+        model=model,
+        identity=identity,
+        expression=expression,
+        joints={**joints, "left_eye": eyes[:3], "right_eye": eyes[3:]},
+        translation=_vector(path, arrays, "translation", 3),
+        scale=torch.ones(()),
+        offset=offset,
+    )
+
+
+def _vector(path: Path, arrays: dict[str, np.ndarray], key: str, size: int) -> Tensor:
+    value = _finite(path, arrays, key)
+    if value.numel() != size or value.shape[-1:] != (size,):
+        raise VultusError(f"{path}: {key} has the shape {tuple(value.shape)} instead of ({size},)")
+    return value.reshape(size)
+
+
+def _finite(path: Path, arrays: dict[str, np.ndarray], key: str) -> Tensor:
+    value = arrays.get(key)
+    if value is None or value.dtype.kind not in "iuf":
+        raise VultusError(f"{path}: has no numbers {key!r}; it is not a FLAME parameter file")
+    if not np.isfinite(value).all() or (value.size and np.abs(value).max() > _MAX_VALUE):
+        raise VultusError(f"{path}: {key} holds values that are not finite or absurdly large")
+    return torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
+
+
+def _fitted(values: Tensor, size: int) -> Tensor:
+    return torch.nn.functional.pad(values[:size], (0, max(0, size - values.shape[0])))
