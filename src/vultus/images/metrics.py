@@ -10,6 +10,7 @@ from torch import Tensor
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
+_SHIFT = 0.5
 
 
 def l1(image: Float[Tensor, "*B H W C"], target: Float[Tensor, "*B H W C"]) -> Float[Tensor, ""]:
@@ -55,10 +56,16 @@ def ssim_map(
     batch = image.shape[:-3]
     a = image.reshape(-1, height, width, channels).permute(0, 3, 1, 2).flatten(0, 1)
     b = target.reshape(-1, height, width, channels).permute(0, 3, 1, 2).flatten(0, 1)
-    moments = _gaussian_blur(torch.cat([a, b, a * a, b * b, a * b]), padding)
+    if padding == "same":
+        border = _WINDOW // 2
+        a, b = (torch.nn.functional.pad(planes, (border, border, border, border)) for planes in (a, b))
+    # Variances do not change when everything is shifted, but cancel far less around the middle of the range.
+    a, b = a - _SHIFT, b - _SHIFT
+    moments = _gaussian_blur(torch.cat([a, b, a * a, b * b, a * b]))
     mean_a, mean_b, square_a, square_b, product = moments.chunk(5)
     covariance = product - mean_a * mean_b
     variances = square_a - mean_a.square() + square_b - mean_b.square()
+    mean_a, mean_b = mean_a + _SHIFT, mean_b + _SHIFT
     similarity = ((2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)) / (
         (mean_a.square() + mean_b.square() + _C1) * (variances + _C2)
     )
@@ -66,12 +73,11 @@ def ssim_map(
     return planes.reshape(*batch, *planes.shape[1:])
 
 
-def _gaussian_blur(planes: Float[Tensor, "N H W"], padding: Literal["same", "valid"]) -> Float[Tensor, "N h w"]:
+def _gaussian_blur(planes: Float[Tensor, "N H W"]) -> Float[Tensor, "N h w"]:
     """Separable blur. All planes are channels of one depthwise convolution: on a CPU far faster than a batch."""
-    offsets = torch.arange(_WINDOW, dtype=planes.dtype, device=planes.device) - _WINDOW // 2
+    offsets = torch.arange(_WINDOW, dtype=torch.float64, device=planes.device) - _WINDOW // 2
     weights = torch.exp(-offsets.square() / (2 * _SIGMA**2))
-    weights = (weights / weights.sum()).expand(planes.shape[0], 1, _WINDOW)
-    border = _WINDOW // 2 if padding == "same" else 0
     count = planes.shape[0]
-    blurred = torch.nn.functional.conv2d(planes[None], weights[..., None], padding=(border, 0), groups=count)
-    return torch.nn.functional.conv2d(blurred, weights[:, :, None], padding=(0, border), groups=count)[0]
+    weights = (weights / weights.sum()).to(planes.dtype).expand(count, 1, _WINDOW)
+    blurred = torch.nn.functional.conv2d(planes[None], weights[..., None], groups=count)
+    return torch.nn.functional.conv2d(blurred, weights[:, :, None], groups=count)[0]
