@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from vultus.errors import VultusError
 
 ABI = 1
 """Version of the C interface; a library built from other sources is refused instead of being called wrongly."""
-_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-LIBRARY = Path(__file__).with_name(f"_vultus{_SUFFIX}")
-WHY_NOT = Path(__file__).with_name("build_failed.txt")
-"""Written by the build in place of a library that could not be built."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +23,8 @@ class Status:
 
 def status() -> Status:
     """What `doctor` prints about the compiled library. Never raises."""
+    from vultus.kernels.build import LIBRARY
+
     try:
         library = load()
     except VultusError as error:
@@ -40,6 +36,9 @@ def status() -> Status:
 @functools.cache
 def load() -> ctypes.CDLL:
     """The compiled library. Raises VultusError saying why there is none and how to get it."""
+    # The build is a program of its own (python -m), which must not have been imported when it starts.
+    from vultus.kernels.build import LIBRARY, WHY_NOT
+
     remedy = "Build it with `python -m vultus.kernels.build` (needs a C++ compiler or `pip install ziglang`)"
     if not LIBRARY.exists():
         reason = f" because: {WHY_NOT.read_text(encoding='utf-8').strip()}" if WHY_NOT.exists() else ""
