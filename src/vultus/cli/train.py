@@ -15,7 +15,7 @@ def train(
     *,
     preset: Literal["photo", "monocular", "multiview"] | None = None,
     steps: int | None = None,
-    background: Literal["white", "black"] | tuple[float, float, float] = "white",
+    background: Literal["white", "black"] | tuple[float, float, float] | None = None,
     bind: bool = True,
     hold_out_cameras: tuple[int, ...] = (),
     hold_out_timesteps: tuple[int, ...] = (),
@@ -33,7 +33,7 @@ def train(
         output: Folder of the run.
         preset: photo, monocular or multiview; default: by the number of frames and cameras.
         steps: Training steps; default: the preset's.
-        background: Colour behind the head: white, black, or three numbers in 0..1.
+        background: Colour behind the head while training: white, black, or three numbers in 0..1; default: the preset's.
         bind: Bind the splats to the head model; without, plain 3D Gaussians of a motionless scene.
         hold_out_cameras: Cameras (by index) to leave out for evaluation.
         hold_out_timesteps: Timesteps to leave out for evaluation.

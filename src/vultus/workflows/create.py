@@ -156,10 +156,9 @@ def _track(source: Path, run: Run, settings: CreateSettings, progress: Progress)
 
 def _train(capture: Capture, run: Run, settings: CreateSettings, progress: Progress) -> Avatar:
     from vultus.avatars.rigged import preset, train
+    from vultus.workflows.train import fitting_preset
 
-    name = settings.preset
-    if name == "auto":
-        name = "photo" if len(capture.motion) == 1 else "monocular"
+    name = fitting_preset(capture) if settings.preset == "auto" else settings.preset
     training = preset(name, steps=settings.steps, seed=settings.seed)
     return train(capture, run.folder, training, progress=progress)
 

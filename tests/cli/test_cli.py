@@ -1,0 +1,55 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vultus.cli import COMMANDS, run
+
+
+def test_help_lists_every_command_and_explains_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for name in COMMANDS:
+        assert name in text
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run([command, "--help"])
+    assert stop.value.code == 0
+    assert len(capsys.readouterr().out) > 100
+
+
+def test_help_does_not_load_torch() -> None:
+    code = (
+        "import sys\nfrom vultus.cli import run\n"
+        "try:\n    run(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules, 'help must not wait for torch'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("vultus ")
+
+
+def test_wrong_input_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "no such photo.jpg"
+    assert run(["create", str(missing), "-o", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert str(missing) in error
+    assert "\n" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_doctor_reports_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for part in ("python", "torch", "cpu rasteriser", "built-in head", "tracking", "video", "viewer"):
+        assert part in text
