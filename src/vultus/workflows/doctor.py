@@ -58,7 +58,7 @@ def _kernel() -> Finding:
     return Finding(
         "cpu rasteriser",
         status.available,
-        status.detail,
+        status.message,
         "rendering falls back to the PyTorch reference, 100 times slower; install a C++ compiler and reinstall vultus",
     )
 
