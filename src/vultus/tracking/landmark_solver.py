@@ -1,0 +1,334 @@
+"""Levenberg-Marquardt over all frames of one camera at once: closed-form derivatives, arrow-shaped normal equations.
+
+Unknowns of a frame are its pose, joints and expression; identity and focal length are shared. Frames are tied by second
+differences. One step eliminates the frames (block-banded Cholesky) and solves the Schur complement for the shared part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from vultus.tracking.banded import second_difference, solve_block_banded
+from vultus.tracking.landmark_model import LandmarkModel, LandmarkState
+
+CAMERA_DISTANCE = 1.0
+"""The fit's camera stands this far (metres) in front of the origin and looks along −Z; only the head moves."""
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class State:
+    """`frames` [N, P] per frame (layout: `Layout`), `identity` [S], `log_focal` (pixels)."""
+
+    frames: Float64[Tensor, "N P"]
+    identity: Float64[Tensor, "S"]
+    log_focal: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a frame's unknowns are: root rotation 0:3, translation 3:6, single axes of joints, expression."""
+
+    joint_axes: tuple[tuple[int, int], ...]
+    joint_names: tuple[str, ...]
+    expression: tuple[int, ...]
+    expression_count: int
+
+    @property
+    def size(self) -> int:
+        return 6 + len(self.joint_axes) + len(self.expression)
+
+    @property
+    def first_expression(self) -> int:
+        return 6 + len(self.joint_axes)
+
+    def column(self, joint: str, axis: int) -> int:
+        """Column of one joint axis; ValueError if it is not free."""
+        return 6 + self.joint_axes.index((self.joint_names.index(joint), axis))
+
+    def has(self, joint: str) -> bool:
+        return joint in self.joint_names and (self.joint_names.index(joint), 0) in self.joint_axes
+
+    def joints(self, frames: Float64[Tensor, "N P"]) -> dict[str, Float64[Tensor, "N 3"]]:
+        """Axis-angle rotations by joint name."""
+        angles = frames.new_zeros(len(frames), len(self.joint_names), 3)
+        angles[:, 0] = frames[:, :3]
+        for offset, (joint, axis) in enumerate(self.joint_axes):
+            angles[:, joint, axis] = frames[:, 6 + offset]
+        return {name: angles[:, index] for index, name in enumerate(self.joint_names)}
+
+    def expressions(self, frames: Float64[Tensor, "N P"]) -> Float64[Tensor, "N E"]:
+        values = frames.new_zeros(len(frames), self.expression_count)
+        values[:, list(self.expression)] = frames[:, self.first_expression :]
+        return values
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything the energy needs. Weights are per squared residual; residuals are in units of `point_scale` pixels.
+
+    `point_scale` [N] is the standard deviation of a point in each frame, in pixels; a residual beyond `robust` of it
+    counts less. `precision` is of the zero-mean Gaussian prior of a frame's unknowns, `coupling` (i, j, precision) ties
+    two unknowns of a frame, `lower` and `upper` are soft limits. `smoothness` are the precisions of second differences.
+    """
+
+    model: LandmarkModel
+    layout: Layout
+    points: Float64[Tensor, "N L 2"]
+    weights: Float64[Tensor, "N L"]
+    point_scale: Float64[Tensor, "N"]
+    closures: tuple[tuple[int, int], ...]
+    closure_weight: float
+    principal: tuple[float, float]
+    robust: float
+    precision: Float64[Tensor, "P"]
+    coupling: tuple[tuple[int, int, float], ...]
+    lower: Float64[Tensor, "P"]
+    upper: Float64[Tensor, "P"]
+    limit_precision: float
+    smoothness: Float64[Tensor, "P"]
+    tied: Float64[np.ndarray, "_"]
+    identity_precision: float
+    focal_mean: float
+    focal_precision: float
+
+    def landmarks(self, state: State, frames: slice = slice(None)) -> LandmarkState:
+        part = state.frames[frames]
+        joints, expression = self.layout.joints(part), self.layout.expressions(part)
+        return self.model.evaluate(state.identity, expression, joints, part[:, 3:6])
+
+    def project(self, points: Float64[Tensor, "N L 3"], log_focal: float) -> Float64[Tensor, "N L 2"]:
+        depth = CAMERA_DISTANCE - points[..., 2]
+        image = torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
+        return image * float(np.exp(log_focal)) + points.new_tensor(self.principal)
+
+    def residuals(self, state: State, frames: slice = slice(None)) -> Float64[Tensor, "N L 2"]:
+        """Projected minus detected points in pixels; zero where a point was not seen."""
+        projected = self.project(self.landmarks(state, frames).points, state.log_focal)
+        return torch.where(self.points[frames].isnan(), torch.zeros_like(projected), projected - self.points[frames])
+
+    def cost(self, state: State) -> float:
+        total = 0.0
+        for start in range(0, len(state.frames), _CHUNK):
+            frames = slice(start, start + _CHUNK)
+            total += float(self._robust_cost(self.residuals(state, frames), frames))
+        values = state.frames
+        total += float((self.precision * values**2).sum())
+        total += sum(weight * float(((values[:, i] - values[:, j]) ** 2).sum()) for i, j, weight in self.coupling)
+        total += self.limit_precision * float((self._excess(values) ** 2).sum())
+        if len(values) > 2:
+            bend = values[:-2] - 2 * values[1:-1] + values[2:]
+            total += float((torch.from_numpy(self.tied)[:, None] * self.smoothness * bend**2).sum())
+        total += self.identity_precision * float((state.identity**2).sum())
+        return total + self.focal_precision * (state.log_focal - self.focal_mean) ** 2
+
+    def _excess(self, values: Tensor) -> Tensor:
+        return (values - self.upper).clamp_min(0) + (values - self.lower).clamp_max(0)
+
+    def _robust_cost(self, residual: Tensor, frames: slice) -> Tensor:
+        scale = self.point_scale[frames, None]
+        square = (residual**2).sum(-1) / scale**2
+        cost = (self.weights[frames] * 2 * self.robust**2 * (torch.sqrt(1 + square / self.robust**2) - 1)).sum()
+        if self.closures:
+            upper, lower = (list(rows) for rows in zip(*self.closures, strict=True))
+            gap = (residual[:, upper] - residual[:, lower]) / scale[..., None]
+            cost = cost + self.closure_weight * (gap**2 * self._closure_seen(frames)[..., None]).sum()
+        return cost
+
+    def _closure_seen(self, frames: slice) -> Tensor:
+        upper, lower = (list(rows) for rows in zip(*self.closures, strict=True))
+        weights = self.weights[frames]
+        return ((weights[:, upper] > 0) & (weights[:, lower] > 0)).double()
+
+    def normal_equations(
+        self, state: State, free_frame: Bool[Tensor, "P"], free_identity: bool, free_focal: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hessian blocks and gradients [N, P+Q, P+Q+1] of the data, summed over nothing; last column the gradient."""
+        blocks = []
+        focal = float(np.exp(state.log_focal))
+        for start in range(0, len(state.frames), _CHUNK):
+            frames = slice(start, start + _CHUNK)
+            landmarks = self.landmarks(state, frames)
+            points = landmarks.points
+            depth = CAMERA_DISTANCE - points[..., 2]
+            image = focal * torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
+            projection = points.new_zeros(*points.shape[:2], 2, 3)
+            projection[..., 0, 0], projection[..., 1, 1] = focal / depth, -focal / depth
+            projection[..., 2] = image / depth[..., None]
+            moved = self._frame_derivative(landmarks, state.frames[frames], free_frame)
+            if free_identity:
+                moved = torch.cat([moved, landmarks.identity_derivative()], -1)
+            jacobian = projection @ moved
+            if free_focal:
+                jacobian = torch.cat([jacobian, image[..., None]], -1)
+            blocks.append(self._reduce(jacobian, self.residuals(state, frames), frames))
+        combined = torch.cat(blocks).numpy()
+        return combined[..., :-1], combined[..., -1]
+
+    def _frame_derivative(self, landmarks: LandmarkState, values: Tensor, free: Tensor) -> Tensor:
+        joints = self.layout.joints(values)
+        count, points = landmarks.points.shape[:2]
+        columns = [landmarks.joint_derivative(0, joints[self.layout.joint_names[0]])]
+        columns.append(torch.eye(3, dtype=values.dtype).expand(count, points, 3, 3))
+        cache: dict[int, Tensor] = {}
+        for joint, axis in self.layout.joint_axes:
+            if joint not in cache:
+                cache[joint] = landmarks.joint_derivative(joint, joints[self.layout.joint_names[joint]])
+            columns.append(cache[joint][..., axis : axis + 1])
+        if bool(free[self.layout.first_expression :].any()):
+            columns.append(landmarks.expression_derivative()[..., list(self.layout.expression)])
+        else:
+            columns.append(values.new_zeros(count, points, 3, len(self.layout.expression)))
+        return torch.cat(columns, -1)
+
+    def _reduce(self, jacobian: Tensor, residual: Tensor, frames: slice) -> Tensor:
+        scale = self.point_scale[frames, None]
+        square = (residual**2).sum(-1) / scale**2
+        weight = self.weights[frames] / torch.sqrt(1 + square / self.robust**2) / scale**2
+        rows, values, strengths = [jacobian.flatten(1, 2)], [residual.flatten(1, 2)], [weight.repeat_interleave(2, 1)]
+        if self.closures:
+            upper, lower = (list(side) for side in zip(*self.closures, strict=True))
+            rows.append((jacobian[:, upper] - jacobian[:, lower]).flatten(1, 2))
+            values.append((residual[:, upper] - residual[:, lower]).flatten(1, 2))
+            strength = self.closure_weight * self._closure_seen(frames) / scale**2
+            strengths.append(strength.repeat_interleave(2, 1))
+        everything, value, strength = torch.cat(rows, 1), torch.cat(values, 1), torch.cat(strengths, 1)
+        augmented = torch.cat([everything, value[..., None]], -1)
+        return (everything * strength[..., None]).transpose(1, 2) @ augmented
+
+
+def minimise(
+    problem: Problem,
+    state: State,
+    *,
+    free_frame: Bool[Tensor, "P"],
+    free_identity: bool,
+    free_focal: bool,
+    iterations: int,
+    tolerance: float = 1e-6,
+) -> tuple[State, bool, int]:
+    """The state of (locally) least cost, whether it converged, and the number of steps taken."""
+    damping, cost = 1e-3, problem.cost(state)
+    size = problem.layout.size
+    free = free_frame.numpy()
+    for step in range(1, iterations + 1):
+        hessian, gradient = problem.normal_equations(state, free_frame, free_identity, free_focal)
+        frame_hessian, frame_gradient, bands = _with_frame_priors(problem, state, hessian, gradient, free)
+        shared_hessian, shared_gradient = _with_shared_priors(
+            problem, state, hessian, gradient, free_identity, free_focal
+        )
+        border = hessian[:, :size, size:] * free[None, :, None]
+        for _ in range(8):
+            proposal = _step(
+                state,
+                frame_hessian,
+                frame_gradient,
+                bands,
+                border,
+                shared_hessian,
+                shared_gradient,
+                damping,
+                free_identity,
+                free_focal,
+            )
+            new_cost = np.inf if proposal is None else problem.cost(proposal)
+            if proposal is not None and new_cost < cost:
+                break
+            damping *= 8
+        else:
+            return state, True, step
+        improvement, state, cost = cost - new_cost, proposal, new_cost
+        damping = max(damping / 8, 1e-9)
+        if improvement < tolerance * max(cost, 1e-12):
+            return state, True, step
+    return state, False, iterations
+
+
+def _with_frame_priors(problem: Problem, state: State, hessian: np.ndarray, gradient: np.ndarray, free: np.ndarray):
+    size = problem.layout.size
+    values = state.frames
+    frame_hessian, frame_gradient = hessian[:, :size, :size].copy(), gradient[:, :size].copy()
+    diagonal = np.arange(size)
+    excess = problem._excess(values).numpy()
+    frame_hessian[:, diagonal, diagonal] += problem.precision.numpy() + problem.limit_precision * (excess != 0)
+    frame_gradient += problem.precision.numpy() * values.numpy() + problem.limit_precision * excess
+    for i, j, weight in problem.coupling:
+        frame_hessian[:, i, i] += weight
+        frame_hessian[:, j, j] += weight
+        frame_hessian[:, i, j] -= weight
+        frame_hessian[:, j, i] -= weight
+        difference = weight * (values[:, i] - values[:, j]).numpy()
+        frame_gradient[:, i] += difference
+        frame_gradient[:, j] -= difference
+    main, once, twice = second_difference(problem.smoothness.numpy() * free, problem.tied, len(values))
+    frame_hessian[:, diagonal, diagonal] += main
+    if len(values) > 2:
+        bend = problem.tied[:, None] * problem.smoothness.numpy() * np.diff(values.numpy(), 2, axis=0)
+        frame_gradient[:-2] += bend
+        frame_gradient[1:-1] -= 2 * bend
+        frame_gradient[2:] += bend
+    frame_hessian *= free[None, :, None] * free[None, None, :]
+    frame_hessian[:, diagonal, diagonal] += ~free
+    frame_gradient *= free
+    return frame_hessian, frame_gradient, (once, twice)
+
+
+def _with_shared_priors(
+    problem: Problem, state: State, hessian: np.ndarray, gradient: np.ndarray, free_identity: bool, free_focal: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    size = problem.layout.size
+    shared_hessian, shared_gradient = hessian[:, size:, size:].sum(0), gradient[:, size:].sum(0)
+    if free_identity:
+        count = len(state.identity)
+        index = np.arange(count)
+        shared_hessian[index, index] += problem.identity_precision
+        shared_gradient[:count] += problem.identity_precision * state.identity.numpy()
+    if free_focal:
+        shared_hessian[-1, -1] += problem.focal_precision
+        shared_gradient[-1] += problem.focal_precision * (state.log_focal - problem.focal_mean)
+    return shared_hessian, shared_gradient
+
+
+def _step(
+    state: State,
+    frame_hessian: np.ndarray,
+    frame_gradient: np.ndarray,
+    bands: tuple[np.ndarray, np.ndarray],
+    border: np.ndarray,
+    shared_hessian: np.ndarray,
+    shared_gradient: np.ndarray,
+    damping: float,
+    free_identity: bool,
+    free_focal: bool,
+) -> State | None:
+    index = np.arange(frame_hessian.shape[1])
+    damped = frame_hessian.copy()
+    damped[:, index, index] *= 1 + damping
+    damped[:, index, index] += 1e-9
+    right = np.concatenate([border, frame_gradient[..., None]], axis=-1)
+    solved = solve_block_banded(damped, *bands, right)
+    if solved is None:
+        return None
+    shared = np.zeros(0)
+    if len(shared_gradient):
+        schur = shared_hessian - np.tensordot(border, solved[..., :-1], axes=([0, 1], [0, 1]))
+        schur[np.diag_indices_from(schur)] += damping * np.diag(shared_hessian) + 1e-9
+        reduced = shared_gradient - np.tensordot(border, solved[..., -1], axes=([0, 1], [0, 1]))
+        try:
+            shared = -np.linalg.solve(schur, reduced)
+        except np.linalg.LinAlgError:
+            return None
+    change = -solved[..., -1] - solved[..., :-1] @ shared
+    count = len(state.identity)
+    return replace(
+        state,
+        frames=state.frames + torch.from_numpy(change),
+        identity=state.identity + torch.from_numpy(shared[:count]) if free_identity else state.identity,
+        log_focal=state.log_focal + float(shared[-1]) if free_focal else state.log_focal,
+    )

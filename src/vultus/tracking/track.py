@@ -1,0 +1,358 @@
+"""From a photo or a video of one person to a capture: detect, fit, cut out, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+
+from vultus.cameras import Camera
+from vultus.captures import Capture, CaptureWriter, Source, open_capture
+from vultus.errors import VultusError
+from vultus.files import sha256_of, write_json
+from vultus.heads import SkinnedHead
+from vultus.images import Box, VideoWriter, crop_and_resize, to_float, to_uint8, write_png
+from vultus.motion import Motion
+from vultus.progress import Progress, silent
+from vultus.tracking.detection import detect_footage
+from vultus.tracking.detectors import Detector, mediapipe_detector
+from vultus.tracking.footage import Footage
+from vultus.tracking.landmark_fit import Fit, SharedFit, fit_landmarks
+from vultus.tracking.landmark_regions import TRUSTED
+from vultus.tracking.matte import above_neck_line, crop_box, person_matte, to_tensor
+from vultus.tracking.neutral import neutral_of
+from vultus.tracking.observations import FitSettings, Observations
+from vultus.tracking.overlay import draw_overlay
+from vultus.tracking.report import MISFIT, build_report
+from vultus.tracking.selection import Selection, select_face
+from vultus.tracking.shared_file import write_shared
+
+_VERSION = 1
+_PHOTO_MISFIT = 0.2
+_SAMPLED_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How footage is tracked.
+
+    Attributes:
+        size: width and height of the capture's pictures in pixels.
+        first: number of the first video frame used, counted from 0.
+        last: number of the last video frame used; None is the end.
+        limit: at most this many frames.
+        face: which person, counted from 0, the largest and most persistent first.
+        focal: focal length in pixels of the footage if known; a photo's metadata are used otherwise, else it is estimated.
+        smooth: how strongly movement is smoothed over time; 0 is not at all.
+        overlay: write a picture or video that shows the fit over the footage.
+    """
+
+    size: int = 512
+    first: int = 0
+    last: int | None = None
+    limit: int | None = None
+    face: int = 0
+    focal: float | None = None
+    smooth: float = 1.0
+    overlay: bool = True
+
+    def __post_init__(self) -> None:
+        if not 64 <= self.size <= 4096:
+            raise VultusError(f"size is {self.size}; pictures of a capture have between 64 and 4096 pixels a side")
+        if self.first < 0 or (self.last is not None and self.last < self.first):
+            raise VultusError(f"frames {self.first} to {self.last} are no range; count from 0 and end after the start")
+        if self.limit is not None and self.limit < 1:
+            raise VultusError(f"limit is {self.limit}; at least one frame is needed")
+        if self.face < 0:
+            raise VultusError(f"face is {self.face}; people are counted from 0")
+        if self.focal is not None and not self.focal > 0:
+            raise VultusError(f"focal is {self.focal}; a focal length is a positive number of pixels")
+
+
+class _Clock:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def track(
+    source: str | Path,
+    output: str | Path,
+    *,
+    head: SkinnedHead,
+    settings: TrackSettings = TrackSettings(),
+    progress: Progress = silent,
+    shared: SharedFit | None = None,
+    detector: Detector | None = None,
+) -> Capture:
+    """Track one person in a photo or video and write a capture of head crops with masks to the folder `output`.
+
+    Besides the capture the folder gets `report.json`, `shared.npz` (see `read_shared`), `overlay.mp4` or `overlay.png`,
+    and `detections/`, from which an interrupted run goes on. With `shared`, what the frames of one person have in common
+    is taken from there and only pose and expression of each frame are estimated. Without `detector`, MediaPipe is used.
+
+    Raises:
+        VultusError: MediaPipe is missing; the file is unreadable; no face, none large enough or none of the wanted number
+            is found; nothing fits; the folder cannot be written to.
+    """
+    source, output = Path(source), Path(output)
+    owned = detector is None
+    detector = mediapipe_detector() if detector is None else detector
+    try:
+        footage = Footage(source, first=settings.first, last=settings.last, limit=settings.limit)
+        origin = Source(source.name, sha256_of(source))
+        writer = CaptureWriter(
+            output,
+            head=head,
+            fps=footage.fps,
+            source=origin,
+            settings={
+                "version": _VERSION,
+                "detector": detector.name,
+                **asdict(settings),
+                **_about_shared(shared, head),
+            },
+        )
+        with writer:
+            _fill(writer, footage, origin, head, settings, progress, shared, detector)
+    finally:
+        if owned:
+            detector.close()
+    return open_capture(output, head)
+
+
+def _about_shared(shared: SharedFit | None, head: SkinnedHead) -> dict[str, Any]:
+    if shared is None:
+        return {"head": head.fingerprint}
+    return {
+        "head": head.fingerprint,
+        "identity": [round(float(value), 6) for value in shared.identity],
+        "focal": shared.focal,
+    }
+
+
+def _fill(
+    writer: CaptureWriter,
+    footage: Footage,
+    origin: Source,
+    head: SkinnedHead,
+    settings: TrackSettings,
+    progress: Progress,
+    shared: SharedFit | None,
+    detector: Detector,
+) -> None:
+    clock = _Clock()
+    with clock.stage("detection"):
+        frames = detect_footage(footage, detector, writer.folder / "detections", origin.sha256, progress)
+    try:
+        selection = select_face(frames, settings.face)
+    except VultusError as error:
+        raise VultusError(f"{footage.path}: {error}") from error
+    progress("fitting the head", 0, 1, {})
+    with clock.stage("landmark fit"):
+        fit = _fit(head, footage, selection, settings, shared)
+    progress("fitting the head", 1, 1, {"error": float(np.nanmean(fit.mean_error(TRUSTED)))})
+    valid, reasons = _validity(fit, selection, footage)
+    fit = _placed(fit, valid, shared)
+    with clock.stage("crop"):
+        crop = fit.shared.crop or _choose_crop(footage, head, fit, valid, detector)
+    box = Box.square_around(crop[:2], crop[2])
+    camera = fit.camera.cropped(box.left, box.top, box.width, box.height).resized(settings.size, settings.size)
+    neutral = fit.shared.neutral or neutral_of(fit.params, torch.from_numpy(valid))
+    neutral = replace(neutral, identity=fit.shared.identity, offset=fit.shared.offset)
+    fit = replace(fit, shared=replace(fit.shared, neutral=neutral, crop=crop))
+    times = torch.tensor([frame.time for frame in frames], dtype=torch.float64)
+    motion = Motion(fit.params, times, neutral, torch.from_numpy(valid), torch.from_numpy(selection.shots))
+    with clock.stage("pictures"):
+        _write_pictures(writer, footage, head, fit, valid, selection, camera, box, settings, detector, progress)
+    writer.set_camera(0, camera)
+    writer.set_motion(motion)
+    write_shared(writer.folder, fit.shared)
+    report = build_report(fit, selection, valid, reasons, clock.seconds)
+    if footage.damage is not None:
+        report["damage"] = footage.damage
+    write_json(writer.folder / "report.json", report)
+
+
+def _fit(
+    head: SkinnedHead, footage: Footage, selection: Selection, settings: TrackSettings, shared: SharedFit | None
+) -> Fit:
+    observations = Observations(
+        selection.points, selection.set_name, footage.width, footage.height, selection.shots, selection.weights
+    )
+    focal = settings.focal if settings.focal is not None else footage.focal
+    return fit_landmarks(head, observations, FitSettings(focal=focal, smooth=settings.smooth), shared)
+
+
+def _validity(fit: Fit, selection: Selection, footage: Footage) -> tuple[Bool[np.ndarray, "N"], dict[int, str]]:
+    """Which frames may be used, and why not the others."""
+    error = fit.mean_error(TRUSTED)
+    reasons = dict(selection.reasons)
+    limit = _PHOTO_MISFIT if footage.photo else MISFIT
+    for frame in np.flatnonzero(fit.seen):
+        if not error[frame] <= limit:
+            reasons[int(frame)] = "misfit"
+    valid = np.array([frame not in reasons for frame in range(len(error))])
+    if not valid.any():
+        raise VultusError(
+            f"{footage.path}: the head model does not fit the face that was found ({100 * np.nanmin(error):.0f} % of the "
+            "eye distance off); use a picture that shows the whole face"
+        )
+    return valid, reasons
+
+
+def _placed(fit: Fit, valid: Bool[np.ndarray, "N"], shared: SharedFit | None) -> Fit:
+    """The same fit in a world whose origin is where the head is on average; the camera moves along."""
+    shift = fit.params.translation[torch.from_numpy(valid)].mean(0)
+    if shared is not None and shared.shift is not None:
+        shift = shared.shift
+    move = torch.eye(4)
+    move[:3, 3] = -shift
+    params = replace(fit.params, translation=fit.params.translation - shift)
+    return replace(fit, params=params, camera=fit.camera.moved(move), shared=replace(fit.shared, shift=shift))
+
+
+def _projected(head: SkinnedHead, fit: Fit, frame: int, camera: Camera) -> np.ndarray:
+    return camera.project(head.pose(fit.params[frame]).vertices).double().numpy()
+
+
+def _choose_crop(
+    footage: Footage, head: SkinnedHead, fit: Fit, valid: Bool[np.ndarray, "N"], detector: Detector
+) -> tuple[float, float, float]:
+    """A square around the head and the neck in all frames, and around the hair in a few that are looked at."""
+    frames = np.flatnonzero(valid)
+    spread = frames[np.unique(np.linspace(0, len(frames) - 1, min(60, len(frames))).round().astype(int))]
+    names = [name for name in ("face", "scalp", "left_ear", "right_ear", "front_bottom_point") if name in head.regions]
+    members = torch.cat([head.regions[name] for name in names])
+    skull = np.stack([_projected(head, fit, int(frame), fit.camera)[members.numpy()] for frame in spread])
+    person = None
+    if detector.segments_crops:
+        sampled = set(
+            spread[np.unique(np.linspace(0, len(spread) - 1, min(_SAMPLED_FRAMES, len(spread))).astype(int))].tolist()
+        )
+        boxes = [
+            _person_box(frame.image, head, fit, frame.index, detector) for frame in footage if frame.index in sampled
+        ]
+        person = np.array([*np.min([box[:2] for box in boxes], 0), *np.max([box[2:] for box in boxes], 0)])
+    return crop_box(skull, person)
+
+
+def _person_box(
+    image: UInt8[np.ndarray, "H W 3"], head: SkinnedHead, fit: Fit, frame: int, detector: Detector
+) -> np.ndarray:
+    """Left, top, right, bottom of what belongs to the person above the chin, at most one head beyond the model."""
+    projected = _projected(head, fit, frame, fit.camera)
+    face = projected[head.regions["face"].numpy()]
+    low, high = projected[head.regions["scalp"].numpy()].min(0), projected[head.regions["scalp"].numpy()].max(0)
+    center, side = face.mean(0), 2.4 * float((face.max(0) - face.min(0)).max())
+    left, top = max(int(center[0] - side / 2), 0), max(int(center[1] - 0.6 * side), 0)
+    part = image[top : int(center[1] + 0.6 * side), left : int(center[0] + side / 2)]
+    mask = person_matte(detector, part, (center[0] - left, center[1] - top))
+    rows, columns = np.nonzero(mask[: max(1, int(face[:, 1].max() - top))] > 0.5)
+    if not len(rows):
+        return np.array([*low, *high])
+    reach = (high - low)[0] * 0.6
+    return np.array(
+        [
+            max(columns.min() + left, low[0] - reach),
+            max(rows.min() + top, low[1] - reach),
+            min(columns.max() + left, high[0] + reach),
+            rows.max() + top,
+        ]
+    )
+
+
+def _write_pictures(
+    writer: CaptureWriter,
+    footage: Footage,
+    head: SkinnedHead,
+    fit: Fit,
+    valid: Bool[np.ndarray, "N"],
+    selection: Selection,
+    camera: Camera,
+    box: Box,
+    settings: TrackSettings,
+    detector: Detector,
+    progress: Progress,
+) -> None:
+    total = int(valid.sum())
+    overlays: list[np.ndarray] = []
+    done = 0
+    for frame in footage:
+        if not valid[frame.index]:
+            continue
+        progress("cutting out the head", done, total, {})
+        done += 1
+        picture, _ = crop_and_resize(to_float(frame.image), fit.camera, box, settings.size, settings.size)
+        points = camera_points(selection.points[frame.index], box, settings.size)
+        projected = _projected(head, fit, frame.index, camera)
+        if writer.has_image(frame.index, 0):
+            writer.use_image(frame.index, 0)
+        else:
+            pixels = to_uint8(picture)
+            center = projected[head.regions["face"].numpy()].mean(0)
+            mask = person_matte(
+                detector,
+                pixels,
+                (float(center[0]), float(center[1])),
+                frame=frame.number,
+                stored=_stored_mask(detector, frame.image, frame.number, fit.camera, box, settings.size),
+            )
+            mask = (
+                mask
+                * above_neck_line(head, projected, settings.size, settings.size)
+                * _inside(frame.image, box, settings.size)
+            )
+            writer.add_image(frame.index, 0, picture, to_tensor(mask.astype(np.float32)))
+        weights = torch.from_numpy(np.isfinite(points).all(-1)).float()
+        writer.set_landmarks(
+            selection.set_name, frame.index, 0, torch.from_numpy(np.nan_to_num(points)).float(), weights
+        )
+        if settings.overlay:
+            overlays.append(draw_overlay(to_uint8(picture), head, fit.params[frame.index], camera, points, None))
+    progress("cutting out the head", total, total, {})
+    if overlays and footage.photo:
+        write_png(writer.folder / "overlay.png", overlays[0])
+    elif overlays:
+        with VideoWriter(writer.folder / "overlay.mp4", fps=footage.fps, quality=23) as video:
+            for picture in overlays:
+                video.write(picture)
+
+
+def camera_points(points: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Points of the footage in pixels of the resized crop."""
+    return (points - [box.left, box.top]) * [size / box.width, size / box.height]
+
+
+def _inside(image: UInt8[np.ndarray, "H W 3"], box: Box, size: int) -> np.ndarray:
+    """Ones where a pixel of the crop lies inside the footage."""
+    height, width = image.shape[:2]
+    x = box.left + (np.arange(size) + 0.5) * box.width / size
+    y = box.top + (np.arange(size) + 0.5) * box.height / size
+    return (((y >= 0) & (y <= height))[:, None] & ((x >= 0) & (x <= width))[None]).astype(np.float32)
+
+
+def _stored_mask(
+    detector: Detector, image: UInt8[np.ndarray, "H W 3"], number: int, camera: Camera, box: Box, size: int
+) -> np.ndarray | None:
+    """The crop of a mask that a detector has for whole frames."""
+    if detector.segments_crops:
+        return None
+    mask = detector.segment(image, frame=number)
+    if mask is None:
+        return None
+    return crop_and_resize(to_tensor(mask), camera, box, size, size)[0][..., 0].numpy()

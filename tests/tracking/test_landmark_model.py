@@ -1,0 +1,54 @@
+"""The landmark model equals the head model's own landmarks, and its derivatives equal automatic differentiation."""
+
+from __future__ import annotations
+
+import torch
+
+from vultus.heads import SkinnedHead
+from vultus.tracking.landmark_model import LandmarkModel
+
+
+def _parameters(head: SkinnedHead, count: int = 3) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    identity = torch.randn(len(head.identity_names), generator=generator, dtype=torch.float64)
+    expression = torch.rand(count, len(head.expression_names), generator=generator, dtype=torch.float64)
+    angles = 0.4 * torch.randn(count, 5, 3, generator=generator, dtype=torch.float64)
+    translation = 0.1 * torch.randn(count, 3, generator=generator, dtype=torch.float64)
+    return identity, expression, angles, translation
+
+
+def _joints(head: SkinnedHead, angles: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: angles[:, i] for i, name in enumerate(head.joint_names)}
+
+
+def test_points_equal_those_of_the_posed_mesh(toy_head: SkinnedHead) -> None:
+    identity, expression, angles, translation = _parameters(toy_head)
+    model = LandmarkModel.of(toy_head, "ibug68")
+    points = model.evaluate(identity, expression, _joints(toy_head, angles), translation).points
+    from dataclasses import replace
+
+    params = replace(
+        toy_head.neutral(3),
+        identity=identity.expand(3, -1).float(),
+        expression=expression.float(),
+        joints={name: value.float() for name, value in _joints(toy_head, angles).items()},
+        translation=translation.float(),
+    )
+    expected = toy_head.landmarks(toy_head.pose(params).vertices, "ibug68")
+    torch.testing.assert_close(points.float(), expected, atol=2e-6, rtol=0)
+
+
+def test_derivatives_equal_automatic_differentiation(toy_head: SkinnedHead) -> None:
+    identity, expression, angles, translation = _parameters(toy_head, 1)
+    model = LandmarkModel.of(toy_head, "ibug68")
+    state = model.evaluate(identity, expression, _joints(toy_head, angles), translation)
+
+    def points(s: torch.Tensor, e: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return model.evaluate(s, e, _joints(toy_head, a), translation).points[0]
+
+    by_identity, by_expression, by_angles = torch.autograd.functional.jacobian(points, (identity, expression, angles))
+    torch.testing.assert_close(state.identity_derivative()[0], by_identity, atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(state.expression_derivative()[0], by_expression[:, :, 0], atol=1e-9, rtol=1e-7)
+    for joint in range(5):
+        derivative = state.joint_derivative(joint, angles[:, joint])[0]
+        torch.testing.assert_close(derivative, by_angles[:, :, 0, joint], atol=1e-9, rtol=1e-7)
