@@ -88,7 +88,7 @@ def build(library: Path = LIBRARY, sanitize: bool = False) -> Path:
     else:
         link = ["-shared", "-static-libgcc" if not zig else "-nostdlib++"]
         if sys.platform != "win32":
-            link += ["-Wl,--as-needed", "-lm"] + ([] if sanitize else ["-Wl,-z,defs"])
+            link += ["-Wl,--as-needed", "-lm"] + ([] if sanitize else ["-Wl,-z,defs", "-s"])
     with tempfile.TemporaryDirectory() as scratch:
         units = _units()
         objects = [str(Path(scratch) / f"{i}.o") for i in range(len(units))]
@@ -99,7 +99,17 @@ def build(library: Path = LIBRARY, sanitize: bool = False) -> Path:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             list(pool.map(_run, commands))
         built = Path(scratch) / library.name
-        _run([*compiler, *(["-fsanitize=address,undefined"] if sanitize else []), *objects, "-o", str(built), "-pthread", *link])
+        _run(
+            [
+                *compiler,
+                *(["-fsanitize=address,undefined"] if sanitize else []),
+                *objects,
+                "-o",
+                str(built),
+                "-pthread",
+                *link,
+            ]
+        )
         staged = library.with_name(f".{library.name}.{os.getpid()}")
         shutil.copyfile(built, staged)
         os.replace(staged, library)

@@ -1,4 +1,7 @@
 // The exported C interface, and the choice of the instruction set at run time.
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,17 +18,33 @@ extern "C" const SplatKernels vultus_splats_generic;
 
 namespace {
 
+#if defined(__x86_64__)
+// Levels of the x86-64 ABI that both processor and operating system support. Asked of the processor directly: not
+// every compiler's runtime library has __builtin_cpu_supports.
+int x86_level() {
+  unsigned a, b, c, d, features;
+  if (!__get_cpuid(1, &a, &b, &features, &d)) return 2;
+  const unsigned fma = 1u << 12, xsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+  if ((features & (fma | xsave | avx | f16c)) != (fma | xsave | avx | f16c)) return 2;
+  unsigned saved, high;  // which registers the operating system saves
+  __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  if ((saved & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 2;
+  const unsigned bmi1 = 1u << 3, avx2 = 1u << 5, bmi2 = 1u << 8;
+  if ((b & (bmi1 | avx2 | bmi2)) != (bmi1 | avx2 | bmi2)) return 2;
+  const unsigned f = 1u << 16, dq = 1u << 17, cd = 1u << 28, bw = 1u << 30, vl = 1u << 31;
+  if ((saved & 0xe6) != 0xe6 || (b & (f | dq | cd | bw | vl)) != (f | dq | cd | bw | vl)) return 3;
+  return 4;
+}
+#endif
+
 // VULTUS_ISA=v2|v3 asks for an older instruction set than the processor has, for tests.
 const SplatKernels* choose() {
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  int level = x86_level();
   const char* wanted = getenv("VULTUS_ISA");
-  if (wanted && !strcmp(wanted, "v2")) return &vultus_splats_v2;
-  if (wanted && !strcmp(wanted, "v3") && v3) return &vultus_splats_v3;
-  return v4 ? &vultus_splats_v4 : v3 ? &vultus_splats_v3 : &vultus_splats_v2;
+  if (wanted && !strcmp(wanted, "v2")) level = 2;
+  if (wanted && !strcmp(wanted, "v3") && level > 3) level = 3;
+  return level >= 4 ? &vultus_splats_v4 : level == 3 ? &vultus_splats_v3 : &vultus_splats_v2;
 #else
   return &vultus_splats_generic;
 #endif
