@@ -65,7 +65,7 @@ def sculpt() -> SculptedHead:
         parity=parity,
         expressions=shapes,
         correctives=expressions.blink_correctives(),
-        followers=expressions.gaze_followers(),
+        followers=expressions.pose_correctives(),
         landmarks={"ibug68": (np.arange(70), points), "mediapipe": (ids, dense)},
     )
 

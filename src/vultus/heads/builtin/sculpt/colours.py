@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -51,31 +51,49 @@ class Places:
     part: Int[ndarray, "N"]
     lip: Values
     lid: Values
+    _noise: dict[tuple[float, Triple], Values] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of_vertices(cls, mesh: HeadMesh) -> Places:
         """The mesh's vertices."""
         return cls(mesh.vertices, mesh.part, mesh.lip, mesh.lid)
 
+    def noise(self, frequency: float, stretch: Triple = (1.0, 1.0, 1.0)) -> Values:
+        """Smooth value noise in [-.5, .5] of a frequency (cycles per mm); kept, since all styles share it."""
+        key = (frequency, stretch)
+        if key not in self._noise:
+            self._noise[key] = value_noise(self.position * np.asarray(stretch) * frequency)
+        return self._noise[key]
 
-class _Noise:
-    """Smooth value noise in [-.5, .5] on a fixed random lattice."""
+    def brow_hairs(self) -> Values:
+        """Noise along the slant of the eyebrows' hairs."""
+        key = (0.0, (0.0, 0.0, 0.0))
+        if key not in self._noise:
+            x, y, z = np.abs(self.position[:, 0]), self.position[:, 1], self.position[:, 2]
+            self._noise[key] = value_noise(1.1 * np.stack([x * 1.2 + y * 0.8, y * 0.35, z * 0.2], axis=1))
+        return self._noise[key]
 
-    def __init__(self, points: Points) -> None:
-        self.points = points
-        self.lattice = np.random.default_rng(0).random((32, 32, 32))
 
-    def __call__(self, frequency: float, stretch: Triple = (1.0, 1.0, 1.0)) -> Values:
-        q = self.points * np.asarray(stretch) * frequency
-        cell = np.floor(q).astype(int)
-        t = q - cell
-        t = t * t * (3 - 2 * t)
-        out = np.zeros(len(q))
-        for corner in np.ndindex(2, 2, 2):
-            weight = np.prod(np.where(np.array(corner) == 1, t, 1 - t), axis=1)
-            i, j, k = ((cell + corner) % 32).T
-            out += weight * self.lattice[i, j, k]
-        return out - 0.5
+_LATTICE = np.random.default_rng(0).random((32, 32, 32))
+
+
+def value_noise(points: Points) -> Values:
+    """Random lattice values in [-.5, .5], blended smoothly; period 32."""
+    cell = np.floor(points).astype(np.int32)
+    t = points - cell
+    t = t * t * (3 - 2 * t)
+    (i0, j0, k0), (i1, j1, k1) = (cell % 32).T, ((cell + 1) % 32).T
+    u, v, w = t.T
+
+    def along_x(j: ndarray, k: ndarray) -> Values:
+        a = _LATTICE[i0, j, k]
+        return a + (_LATTICE[i1, j, k] - a) * u
+
+    near = along_x(j0, k0)
+    near = near + (along_x(j1, k0) - near) * v
+    far = along_x(j0, k1)
+    far = far + (along_x(j1, k1) - far) * v
+    return near + (far - near) * w - 0.5
 
 
 def hair_weight(places: Places, hairline: float = 0.0, rough: bool = False) -> Values:
@@ -87,7 +105,7 @@ def hair_weight(places: Places, hairline: float = 0.0, rough: bool = False) -> V
     line = np.interp(lon, knots, [76, 74, 70, 58, 38, 18, -10, -2, -6, -50, -66]) + hairline
     edge = y - line
     if rough:
-        noise = _Noise(p)
+        noise = places.noise
         edge = edge + 9 * (noise(0.8, (1, 0.25, 0.25)) + 0.6 * noise(1.9)) + 5 * noise(0.18)
     return smoothstep(-3, 5, edge) * smoothstep(-86, -76, y) * (places.part == Part.SKIN)
 
@@ -100,8 +118,7 @@ def brow_weight(places: Places, rough: bool = False) -> Values:
     middle, half = np.interp(x, curve[:, 0], curve[:, 1]), np.interp(x, curve[:, 0], curve[:, 2], left=0.1, right=0.1)
     off = np.abs(y - middle) / half
     if rough:
-        slanted = np.stack([x * 1.2 + y * 0.8, y * 0.35, z * 0.2], axis=1)
-        off = off + 0.8 * _Noise(slanted)(1.1)
+        off = off + 0.8 * places.brow_hairs()
     ends = smoothstep(7.5, 12, x) * smoothstep(49.5, 43, x)
     return smoothstep(1.15, 0.35, off) * ends * smoothstep(50, 55, z) * (places.part == Part.SKIN)
 
@@ -144,7 +161,7 @@ def _over(colour: Colours, top: Colours, weight: Values) -> Colours:
 def _skin(places: Places, style: Style) -> Colours:
     p = places.position
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
-    noise = _Noise(p)
+    noise = places.noise
     low, mid, fine, finest = noise(0.045), noise(0.18), noise(0.9), noise(2.3)
 
     def spot(cx: float, cy: float, sx: float, sy: float) -> Values:
@@ -173,8 +190,7 @@ def _skin(places: Places, style: Style) -> Colours:
     c = _tint(c, 0.85 * lashes, (0.28, 0.20, 0.18))
     nostril = np.exp(-(((x - 6.4) / 3.0) ** 2) - ((y + 41.2) / 2.2) ** 2 - ((z - 101) / 5.0) ** 2)
     c = _tint(c, 1.3 * nostril, (0.35, 0.20, 0.18))
-    streak = _Noise(np.stack([x * 1.2 + y * 0.8, y * 0.35, z * 0.2], axis=1))(1.1)
-    c = _over(c, np.asarray(style.brow) * (1 + 0.5 * streak)[:, None], 0.85 * brow_weight(places, rough=True))
+    c = _over(c, np.asarray(style.brow) * (1 + 0.5 * places.brow_hairs())[:, None], 0.85 * brow_weight(places, rough=True))
     strands = noise(0.8, (1, 0.25, 0.25)) + 0.6 * noise(1.9)
     hair_colour = np.asarray(style.hair)
     hair = hair_colour * (1 + (0.9 - 0.8 * hair_colour.mean()) * strands)[:, None]
@@ -190,9 +206,8 @@ def _mouth_bag(p: Points) -> Colours:
 
 
 def _tongue(p: Points) -> Colours:
-    noise = _Noise(p)
     shade = 0.45 + 0.55 * smoothstep(52, 78, p[:, 2])
-    return np.array([0.80, 0.43, 0.42]) * (shade * (1 + 0.10 * noise(0.9) + 0.08 * noise(2.3)))[:, None]
+    return np.array([0.80, 0.43, 0.42]) * (shade * (1 + 0.10 * value_noise(p * 0.9) + 0.08 * value_noise(p * 2.3)))[:, None]
 
 
 def _teeth(p: Points) -> Colours:

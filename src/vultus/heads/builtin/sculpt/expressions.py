@@ -104,6 +104,13 @@ class ExpressionSculptor:
             for joint, lid in zip((2, 3), self.lids, strict=True)
         ]
 
+    def pose_correctives(self) -> list[tuple[int, Points]]:
+        """(entry of the 36 pose features, displacement) of everything that follows a joint."""
+        # Opening the jaw draws the corners of the mouth inward and hollows the cheeks.
+        draw = self.bump(26, -66, 9, 13) + 0.5 * self.bump(42, -60, 10, 16)
+        narrow = self.move(draw, -2.6, 0.0, -1.2) / np.sin(anatomy.JAW_OPEN_RADIANS)
+        return [(16, narrow), *self.gaze_followers()]
+
     def _brows(self) -> dict[str, Points]:
         b, m, off = self.bump, self.move, self.off_lids
         return {

@@ -49,10 +49,8 @@ LIP_SLIT = curve_samples(
 NASOLABIAL = curve_samples(
     [(17.3, -33.8, 97, 2.6), (23, -44, 94, 2.6), (29, -54, 90.2, 2.2), (33, -64, 86.2, 1.4)], 8
 )
-LID_CREASE = curve_samples(
-    [(17.5, 5.5, 83.5, 0.5), (23, 9.3, 84.6, 0.9), (31, 11.0, 84.8, 1.0), (39, 9.6, 82.6, 0.9), (46.5, 4.5, 76.5, 0.5)],
-    12,
-)
+LID_CREASE = np.array([(19, 5.6, 0.5), (24, 8.9, 0.8), (31, 10.3, 0.9), (38, 9.3, 0.9), (44.5, 6.0, 0.7), (48, 3.0, 0.4)])
+"""Fold above the upper lid: x, y and radius; it follows the surface."""
 
 
 def _near(points: Points, low: tuple[float, float, float], high: tuple[float, float, float]) -> Bool[ndarray, "N"]:
@@ -84,7 +82,7 @@ class HeadField:
         q[:, 2] -= smoothstep(5, 50, p[:, 2]) * self.depth_correction(p[:, 0], p[:, 1])
         f = ellipsoid(q, (0, -26, 27), (59, 82, 60))
         f = union(f, ellipsoid(q, (41, -20, 40), (17, 14, 28), yaw=0.45), 44)
-        f = union(f, capsule(q, (46, -30, 4), (28.5, -69, 14), 9, 8), 38)
+        f = union(f, capsule(q, (47, -30, 4), (29.5, -69, 14), 9, 8.5), 38)
         f = union(f, capsule(q, (36, -75, 20), (9, -95, 72), 8, 11), 36)
         f = union(f, ellipsoid(q, (0, -93, 78), (17, 14, 17.5)), 24)
         f = union(f, ellipsoid(q, (0, -61, 62), (34, 34, 31)), 34)
@@ -128,7 +126,7 @@ class HeadField:
         d = capsule(p, (0, 8, 82), (0, -14, 95), 6.3, 6.8)
         d = union(d, capsule(p, (0, -11, 94.5), (0, -28, 106.0), 6.3, 7.8), 10)
         d = union(d, capsule(p, (7, -4, 78), (9, -28, 90), 6.3, 8), 20)
-        d = union(d, ellipsoid(p, (0, -30, 106.6), (8.0, 7.2, 8.6)), 10)
+        d = union(d, ellipsoid(p, (0, -29.6, 106.6), (7.6, 6.9, 8.4)), 10)
         d = union(d, ellipsoid(p, (3.6, -31.5, 106.2), (5, 5, 6), yaw=0.3), 8)
         d = union(d, ellipsoid(p, (11.2, -34.5, 97.5), (6.3, 6.6, 9.5), yaw=0.5, pitch=0.12, roll=-0.15), 8)
         return union(d, capsule(p, (0, -34.5, 106.2), (0, -40.5, 98), 3.6, 4.6), 8)
@@ -143,8 +141,15 @@ class HeadField:
         def nose(p: Points, d: Values) -> Values:
             return union(d, self._nose(p), 11)
 
+        x, y, radius = LID_CREASE.T
+        origins = np.column_stack([x, y, np.full(len(x), 200.0)])
+        fold, _ = self.cast(
+            origins, np.tile([0.0, 0.0, -1.0], (len(x), 1)), surface=lambda p: lids(p, self._masses(p))
+        )
+        fold_curve = curve_samples(list(zip(x, y, fold[:, 2] + 0.3, radius, strict=True)), 16)
+
         def crease(p: Points, d: Values) -> Values:
-            return carve(d, swept(p, LID_CREASE), 3.5)
+            return carve(d, swept(p, fold_curve), 2.5)
 
         def nasolabial(p: Points, d: Values) -> Values:
             return carve(d, swept(p, NASOLABIAL), 6)

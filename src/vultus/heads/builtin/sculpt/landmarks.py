@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import dataclass
+from importlib import resources
+
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from . import anatomy, rings
@@ -105,9 +109,90 @@ def _pupil(mesh: HeadMesh) -> Embedding:
     return _embed_vertices(mesh, front[[mesh.vertices[front, 2].argmax()]], eye)
 
 
+@dataclass(frozen=True)
+class _MediapipePoint:
+    """A row of `mediapipe_points.csv`: number, mirror partner, template position (mm), curve it lies on or empty."""
+
+    number: int
+    mirror: int
+    position: tuple[float, float, float]
+    curve: str
+
+
+def _mediapipe_points() -> list[_MediapipePoint]:
+    """Where MediaPipe's detector sees its points on renders of the template.
+
+    Measured once: some thirty renders over views, styles and identities, detected points carried back to the template
+    along the camera's rays, the median taken over the views that face a point best, mirror pairs averaged.
+    """
+    text = resources.files(__package__).joinpath("mediapipe_points.csv").read_text()
+    return [
+        _MediapipePoint(
+            int(row["id"]), int(row["mirror"]), (float(row["x"]), float(row["y"]), float(row["z"])), row["curve"]
+        )
+        for row in csv.DictReader(text.splitlines())
+    ]
+
+
+def _curves(mesh: HeadMesh) -> dict[str, Int[ndarray, "N"]]:
+    """Left vertices of the curves that lids and lips keep to, in order."""
+    skin = mesh.skin
+    edge = skin.ring_ids(Kind.EYE, 0)
+    half = len(edge) // 2
+    border = rings.LIP_RINGS - 1
+    return {
+        "lid_upper": edge[: half + 1],
+        "lid_lower": np.r_[edge[half:], edge[:1]],
+        "lip_line_upper": skin.ring_ids(Kind.LIP_UPPER, 0),
+        "lip_line_lower": skin.ring_ids(Kind.LIP_LOWER, 0),
+        "lip_border_upper": skin.ring_ids(Kind.LIP_UPPER, border),
+        "lip_border_lower": skin.ring_ids(Kind.LIP_LOWER, border),
+    }
+
+
+def _on_curve(mesh: HeadMesh, curve: Int[ndarray, "N"], xy: Float[ndarray, "2"]) -> Embedding:
+    """Frontally closest point of a vertex curve, as a point on an edge of a skin triangle."""
+    p = mesh.vertices[curve, :2]
+    along = np.diff(p, axis=0)
+    t = np.clip(((xy - p[:-1]) * along).sum(1) / np.maximum((along * along).sum(1), 1e-12), 0, 1)
+    k = int(np.linalg.norm(p[:-1] + t[:, None] * along - xy, axis=1).argmin())
+    a, b = curve[k], curve[k + 1]
+    faces = mesh.skin.faces
+    face = int(np.flatnonzero((faces == a).any(axis=1) & (faces == b).any(axis=1))[0])
+    bary = np.where(mesh.faces[face] == a, 1 - t[k], np.where(mesh.faces[face] == b, t[k], 0.0))
+    return Embedding(np.array([face]), bary[None])
+
+
 def mediapipe(mesh: HeadMesh) -> tuple[Int[ndarray, "L"], Embedding]:
-    """MediaPipe's face-mesh points the head can carry: their numbers in the 478-point mesh, and where they lie."""
-    pairs = {30: 4, 33: 2, 27: 168, 36: 33, 39: 133, 42: 362, 45: 263, 48: 61, 54: 291, 68: 468, 69: 473}
-    all_points = ibug68(mesh)
-    k = np.array(list(pairs))
-    return np.array(list(pairs.values())), Embedding(all_points.faces[k], all_points.bary[k])
+    """MediaPipe's 478 points: their numbers in its face mesh and where they lie on the head.
+
+    Points of lids and lips keep to the lid edge, the line between the lips and the vermilion border; the irises
+    (468-472 right, 473-477 left: centre, +x, top, -x, bottom) lie on the eyeballs.
+    """
+    curves = _curves(mesh)
+    found: dict[int, Embedding] = {}
+    on_face = np.flatnonzero((mesh.vertices[mesh.skin.faces][..., 2] > -30).all(axis=1))
+    for point in _mediapipe_points():
+        x, y, z = point.position
+        if x < 0:
+            continue
+        if point.curve:
+            e = _on_curve(mesh, curves[point.curve], np.array([x, y]))
+        else:
+            e = closest(np.array([[x, y, z]]), mesh.vertices, mesh.faces, on_face)
+        found[point.number] = e
+        if point.mirror != point.number:
+            found[point.mirror] = mirrored(e, mesh.faces, mesh.mirror)
+    left = np.flatnonzero((mesh.part[mesh.faces] == Part.LEFT_EYE).all(axis=1))
+    right = np.flatnonzero((mesh.part[mesh.faces] == Part.RIGHT_EYE).all(axis=1))
+    r = anatomy.IRIS_RADIUS
+    z = anatomy.EYE_CENTRE[2] + np.sqrt(anatomy.EYE_RADIUS**2 - r * r)
+    offsets = np.array([(0, 0, 84.0 - z), (r, 0, 0), (0, r, 0), (-r, 0, 0), (0, -r, 0)])
+    for start, sign, faces in ((468, -1, right), (473, 1, left)):
+        target = np.array([sign * anatomy.EYE_CENTRE[0], 0.0, z]) + offsets
+        e = closest(target, mesh.vertices, mesh.faces, faces)
+        for k in range(5):
+            found[start + k] = Embedding(e.faces[k : k + 1], e.bary[k : k + 1])
+    ids = np.array(sorted(found))
+    parts = [found[i] for i in ids]
+    return ids, Embedding(np.concatenate([e.faces for e in parts]), np.concatenate([e.bary for e in parts]))

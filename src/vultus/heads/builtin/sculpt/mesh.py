@@ -33,8 +33,8 @@ class Part(IntEnum):
 class Patch:
     """A grid of vertices, ``grid[ring, column]``, closed around its columns.
 
-    ``first`` and ``last`` are poles that close the first and the last ring with a fan. ``flat`` charts of disc patches
-    place the last ring innermost; tubes are cut open along column 0.
+    ``first`` and ``last`` are poles that close the first and the last ring with a fan. In the atlas a disc has its
+    last ring innermost; a tube is cut open along column 0.
     """
 
     name: str
@@ -50,32 +50,33 @@ class Patch:
         return self.grid.shape[1] + (self.chart == "tube")
 
     def slots(self) -> Int[ndarray, "F 3"]:
-        """Triangles as numbers of texture slots: ring * width + column, then the poles of the first and last ring.
+        """Triangles as numbers of texture slots: ring * width + column, then the slots of the first and last pole.
 
-        A tube's pole has one slot per column.
+        A pole has one slot per column, except that the inner pole of a disc is one slot.
         """
         rings, columns = self.grid.shape
         tube = self.chart == "tube"
         slot = np.arange(rings * self.width).reshape(rings, self.width)
-        pole = rings * self.width
         out = [ring_strip(slot[k], slot[k + 1], closed=not tube) for k in range(rings - 1)]
         i = np.arange(columns)
         j = i + 1 if tube else (i + 1) % columns
-        out.append(np.stack([slot[0][j], slot[0][i], pole + (i if tube else 0 * i)], axis=1) if self.first is not None
-                   else np.zeros((0, 3), dtype=int))  # fmt: skip
-        pole += columns if tube else 1
-        out.append(np.stack([slot[-1][i], slot[-1][j], pole + (i if tube else 0 * i)], axis=1) if self.last is not None
-                   else np.zeros((0, 3), dtype=int))  # fmt: skip
+        pole = rings * self.width
+        if self.first is not None:
+            out.append(np.stack([slot[0][j], slot[0][i], pole + i], axis=1))
+        pole += columns
+        if self.last is not None:
+            out.append(np.stack([slot[-1][i], slot[-1][j], pole + (i if tube else 0 * i)], axis=1))
         return np.concatenate(out)
 
     def slot_vertices(self) -> Int[ndarray, "T"]:
         """Vertex of every texture slot; an absent pole repeats a vertex of its ring and is used by no triangle."""
-        rings, columns = self.grid.shape
+        columns = self.grid.shape[1]
         body = self.grid if self.chart == "disc" else np.concatenate([self.grid, self.grid[:, :1]], axis=1)
-        count = columns if self.chart == "tube" else 1
         first = self.grid[0, 0] if self.first is None else self.first
         last = self.grid[-1, 0] if self.last is None else self.last
-        return np.concatenate([body.ravel(), np.full(count, first), np.full(count, last)])
+        return np.concatenate(
+            [body.ravel(), np.full(columns, first), np.full(columns if self.chart == "tube" else 1, last)]
+        )
 
 
 @dataclass

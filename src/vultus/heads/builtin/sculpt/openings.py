@@ -29,10 +29,12 @@ def ear_rings(base: Points) -> tuple[list[Points], Points]:
     """Rings of the left pinna after its base ring, over the rim and into the concha, and the concha's centre."""
     a = np.arange(rings.EAR_POINTS) / rings.EAR_POINTS * 2 * np.pi
     ca, sa = np.cos(a), np.sin(a)
-    front = smoothstep(0.15, 0.75, ca)
+    # In front the rings lie on the head; the helix leaves it gradually above, the lobule quickly below.
+    front = np.where(sa > 0, smoothstep(0.30, 1.0, ca), smoothstep(0.12, 0.72, ca))
     lobule = smoothstep(-0.62, -0.92, sa)
-    width = 16.5 + 2.0 * smoothstep(-0.3, 0.6, sa) - 4.5 * lobule
-    outline = np.stack([8.5 - width * ca, np.where(sa > 0, 30.5 * sa, 33.5 * sa) - 1.0], axis=1)
+    width = 16.5 + 2.0 * smoothstep(-0.3, 0.6, sa) - 2.5 * lobule
+    round_ca = np.sign(ca) * np.abs(ca) ** 0.85
+    outline = np.stack([8.5 - width * round_ca, np.where(sa > 0, 30.5 * sa, 33.0 * sa) - 1.0], axis=1)
 
     def place(fraction: float, height: Values | float) -> Points:
         q = _CONCHA + (outline - _CONCHA) * fraction

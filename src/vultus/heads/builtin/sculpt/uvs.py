@@ -44,13 +44,18 @@ def _patch_uv(patch: Patch) -> Float[ndarray, "T 2"]:
     steps = np.arange(rows, dtype=float)
     inner = rows - 1 + (1.0 if patch.last is not None else 1.5)
     radius = 1 - steps / inner if patch.first is None else 1 - (steps + 1) / (inner + 1)
-    if patch.name.endswith("eyeball"):
-        radius = radius**0.9
-    angle = np.arange(columns) / columns * 2 * np.pi
-    disc = radius[:, None, None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    # An outer pole has no place in a disc: its fan folds onto the rim's chords, of no area worth texturing.
-    flat = np.concatenate([disc.reshape(-1, 2), [[1.0, 0.0]], [[0.0, 0.0]]])
+    angle = np.arange(columns + 1) / columns * 2 * np.pi
+    circle = np.stack([np.cos(angle[:-1]), np.sin(angle[:-1])], axis=-1)
+    # An outer pole is drawn apart into as many points as it has triangles.
+    between = angle[:-1] + np.pi / columns
+    rim = np.stack([np.cos(between), np.sin(between)], axis=-1)
+    flat = np.concatenate([(radius[:, None, None] * circle).reshape(-1, 2), rim, [[0.0, 0.0]]])
     return np.stack([u0 + width * (0.5 + 0.5 * flat[:, 0]), v0 + height * (0.5 + 0.5 * flat[:, 1])], axis=1)
+
+
+def _signed_area(uv: Float[ndarray, "T 2"], faces: Int[ndarray, "F 3"]) -> float:
+    a, b, c = (uv[faces[:, k]] for k in range(3))
+    return float(((b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])).sum())
 
 
 def atlas(mesh: HeadMesh) -> tuple[Float[ndarray, "T 2"], Int[ndarray, "F 3"]]:
@@ -86,8 +91,12 @@ def atlas(mesh: HeadMesh) -> tuple[Float[ndarray, "T 2"], Int[ndarray, "F 3"]]:
         # The mesh may have turned a triangle over after it was made from the patch.
         turned = (vertex[slots] != mesh.faces[ids]).any(axis=1)
         slots[turned] = slots[turned][:, [0, 2, 1]]
+        place = _patch_uv(patch)
+        if _signed_area(place, slots) < 0:  # keep every chart the right way round
+            u0, _, width, _ = _CELLS[patch.name]
+            place[:, 0] = 2 * u0 + width - place[:, 0]
         out.append(slots + total)
-        parts.append(_patch_uv(patch))
+        parts.append(place)
         total += len(parts[-1])
     return np.clip(np.concatenate(parts), 0, 1), np.concatenate(out).astype(np.int32)
 

@@ -42,8 +42,7 @@ def _jaw_weights(mesh: HeadMesh) -> Float[ndarray, "V"]:
     target = np.where(mesh.side > 0, 0.0, np.where(mesh.side < 0, 1.0, by_height))
     w = w * (1 - gain) + target * gain
 
-    def lip_weight(across: Float[ndarray, "N"], side: ndarray, start: float, end: float) -> Float[ndarray, "N"]:
-        c = smoothstep(start, end, across)
+    def lip_weight(c: Float[ndarray, "N"], side: ndarray) -> Float[ndarray, "N"]:
         return np.where(side > 0, 0.42 * (1 - c), np.where(side < 0, 0.42 + 0.58 * c, 0.42))
 
     skin_count = len(mesh.skin.vertices)
@@ -51,13 +50,14 @@ def _jaw_weights(mesh: HeadMesh) -> Float[ndarray, "V"]:
     kind = mesh.skin.kind
     on_lips[:skin_count] = np.isin(kind, (Kind.LIP_UPPER, Kind.LIP_LOWER)) & (mesh.skin.ring < _PINNED_LIP_RINGS)
     half_width = anatomy.MOUTH_HALF_WIDTH
-    # A narrow transition would open the mouth as a hexagon; the rings' own column keeps the lips' sections rigid.
-    w[on_lips] = lip_weight(x / half_width, mesh.side, 1.03, 0.30)[on_lips]
+    # An elliptic profile opens the mouth with round corners.
+    across = np.clip(x / half_width, 0, 1)
+    w[on_lips] = lip_weight((1 - across**2) ** 0.6, mesh.side)[on_lips]
     bag = mesh.bag_rings
     hard = (0.0, 0.0, 0.25, 0.7, 1.0, 1.0, 1.0, 1.0)
     edge_weight = w[bag[0]]
     for k in range(1, len(bag)):
-        inner = lip_weight(x[bag[0]] / half_width, mesh.side[bag[k]], 1.03, 0.72)
+        inner = lip_weight(smoothstep(1.03, 0.72, x[bag[0]] / half_width), mesh.side[bag[k]])
         w[bag[k]] = edge_weight * (1 - hard[k]) + inner * hard[k]
     bag_mask = mesh.part == Part.MOUTH_BAG
     pole = bag_mask.copy()
