@@ -110,7 +110,7 @@ def restore_optimizers(optimizers: Mapping[str, torch.optim.Optimizer], tensors:
             for key, value in state.items():
                 if value.dim() > 0 and value.shape != parameter.shape:
                     raise VultusError(
-                        f"the checkpoint's {prefix}{key} has shape {tuple(value.shape)} where the model's parameter has "
+                        f"the checkpoint's {prefix}{key} has shape {tuple(value.shape)} where the model has "
                         f"{tuple(parameter.shape)}; the checkpoint belongs to another run"
                     )
             optimizer.state[parameter] = {

@@ -108,8 +108,8 @@ def _step(task: Task, step: int, seed: int) -> dict[str, float]:
     value = float(loss.detach())
     if not math.isfinite(value):
         raise VultusError(
-            f"the loss became {value} at step {step} of {task.name}; an image, mask or camera of the capture is probably "
-            "broken. The last checkpoint is kept."
+            f"the loss became {value} at step {step} of {task.name}; an image, mask or camera of the capture is "
+            "probably broken. The last checkpoint is kept."
         )
     for optimizer in task.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
@@ -142,7 +142,10 @@ def _deterministic(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    before, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling fresh memory catches reads of what was never written, at the price of writing everything twice.

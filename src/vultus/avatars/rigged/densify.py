@@ -22,8 +22,8 @@ class DensifySettings:
     reset_at: one more reset at this step. gradient: mean screen-space gradient (half image sizes) above which a
     Gaussian is copied or split. small: world size, as a share of the extent, up to which it is copied instead of split.
     min_opacity, large, screen_radius: what is removed; the last two only after the first opacity reset. limit: no
-    growth beyond this many. world_noise: scatter a split's children by the world scale, as published, although positions
-    are triangle-local; otherwise by the local scale.
+    growth beyond this many. world_noise: scatter a split's children by the world scale, as published, although
+    positions are triangle-local; otherwise by the local scale.
     """
 
     start: int = 10_000
@@ -77,9 +77,7 @@ class Plan:
     log_scales: Float[Tensor, "M 3"]
 
 
-def removable(
-    requested: Bool[Tensor, "N"], binding: Int[Tensor, "N"] | None, face_count: int = 0
-) -> Bool[Tensor, "N"]:
+def removable(requested: Bool[Tensor, "N"], binding: Int[Tensor, "N"] | None, face_count: int = 0) -> Bool[Tensor, "N"]:
     """Which of the Gaussians requested for removal may go: none of a triangle that would lose all it has."""
     if binding is None:
         return requested
@@ -132,7 +130,9 @@ def plan_densification(
 
     old = torch.arange(means.shape[0], device=means.device)
     source = torch.cat([old, clones, children])
-    fresh = torch.cat([torch.zeros_like(old, dtype=torch.bool), torch.ones_like(source[old.shape[0] :], dtype=torch.bool)])
+    fresh = torch.cat(
+        [torch.zeros_like(old, dtype=torch.bool), torch.ones_like(source[old.shape[0] :], dtype=torch.bool)]
+    )
     new_means = torch.cat([means, means[clones], means[children] + shift])
     new_scales = torch.cat([log_scales, log_scales[clones], (log_scales[children].exp() / 1.6).log()])
     # The radius is that of the old Gaussians; what was just made has not been seen.
@@ -182,9 +182,7 @@ def replace_parameter(
     if state:
         stays = (~fresh).to(value.dtype)
         optimizer.state[new] = {
-            key: moment
-            if moment.dim() == 0
-            else moment[source] * stays.view(-1, *[1] * (moment.dim() - 1))
+            key: moment if moment.dim() == 0 else moment[source] * stays.view(-1, *[1] * (moment.dim() - 1))
             for key, moment in state.items()
         }
     return new

@@ -77,12 +77,11 @@ def load_rigged(folder: Path, description: Mapping[str, Any], head: HeadModel | 
     splats = local_splats(folder / "gaussians.ply")
     if bool(description.get("bound")) != (splats.binding is not None):
         raise VultusError(f"{folder / 'gaussians.ply'}: disagrees with avatar.json about being bound to a head")
-    if splats.binding is not None and splats.binding.numel():
-        if int(splats.binding.max()) >= head.faces.shape[0]:
-            raise VultusError(
-                f"{folder / 'gaussians.ply'}: a Gaussian is bound to triangle {int(splats.binding.max())}, but the head "
-                f"model {head.name} has {head.faces.shape[0]}; the file belongs to another head model"
-            )
+    if splats.binding is not None and int(splats.binding.max()) >= head.faces.shape[0]:
+        raise VultusError(
+            f"{folder / 'gaussians.ply'}: a Gaussian is bound to triangle {int(splats.binding.max())}, but the head "
+            f"model {head.name} has {head.faces.shape[0]}; the file belongs to another head model"
+        )
     tensors = read_tensors(folder / "avatar.safetensors")
     largest = description.get("largest")
     if largest is not None and not (isinstance(largest, int | float) and 0 < largest < math.inf):
@@ -178,7 +177,7 @@ def _rest(path: Path, tensors: Mapping[str, Tensor], head: HeadModel) -> HeadPar
 def _tensor(path: Path, tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     value = tensors.get(name)
     if value is None or tuple(value.shape) != shape or not value.is_floating_point() or not value.isfinite().all():
-        raise VultusError(f"{path}: has no finite {name!r} of shape {shape}; the file is damaged or of another head model")
+        raise VultusError(f"{path}: has no finite {name!r} of shape {shape}; it is damaged or of another head model")
     return value.float()
 
 

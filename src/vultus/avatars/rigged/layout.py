@@ -14,9 +14,7 @@ from vultus.avatars.rigged.model import LocalSplats
 _MOST_DIVISIONS = 5
 
 
-def divisions_for(
-    areas: Float[Tensor, "F"], importance: Float[Tensor, "F"], budget: int
-) -> Int[Tensor, "F"]:
+def divisions_for(areas: Float[Tensor, "F"], importance: Float[Tensor, "F"], budget: int) -> Int[Tensor, "F"]:
     """Into how many parts to divide each edge so that about `budget` sub-triangles come out.
 
     Sub-triangles of equally important triangles get similar areas; every triangle has at least one.
@@ -96,7 +94,7 @@ def surface_splats(
 
 
 def published_splats(face_count: int, degree: int, generator: torch.Generator) -> LocalSplats:
-    """The initial values of the GaussianAvatars paper: one round, faint, grey Gaussian of triangle size per triangle."""
+    """The initial values of the GaussianAvatars paper: a round, faint, grey Gaussian on every triangle."""
     return LocalSplats(
         means=torch.zeros(face_count, 3),
         log_scales=torch.zeros(face_count, 3),

@@ -1,0 +1,140 @@
+"""The colours a new avatar starts with: from the picture where it shows the surface, plausible everywhere else.
+
+What one picture does not show is filled from the other half of the face, then from the head model's own colours,
+recoloured to this person: skin by the skin that was seen, hair by the hair, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vultus.avatars.rigged.parts import Parts
+from vultus.cameras import Camera
+from vultus.splats import Gaussians, RasterSettings, rasterize
+from vultus.splats.reference import covariance, projection_jacobian
+
+_SEEN_SHARE = 0.3
+"""Share of its own footprint that a Gaussian in the midst of equally opaque neighbours contributes to an image."""
+_ENOUGH = 24
+"""So many seen Gaussians are needed to measure the colour of a part."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a picture says about every Gaussian: the colour there, and how much of the Gaussian it shows (0 to 1)."""
+
+    color: Float[Tensor, "N 3"]
+    share: Float[Tensor, "N"]
+
+
+def backproject(
+    gaussians: Gaussians,
+    camera: Camera,
+    image: Float[Tensor, "H W 3"],
+    mask: Float[Tensor, "H W 1"],
+    settings: RasterSettings,
+) -> Seen:
+    """Bring an image back onto Gaussians: the mean colour of the pixels each contributes to, weighted by how much.
+
+    A rendered pixel is a weighted sum of splat colours, so the derivative of `Σ image · rendering` by a splat's
+    colour is exactly that weighted sum over pixels, occlusion included.
+    """
+    features = torch.zeros(gaussians.count, 4, requires_grad=True)
+    with torch.no_grad():
+        plain = replace(gaussians, sh=None, sh_degree=None, features=features)
+    with torch.enable_grad():
+        rendering = rasterize(plain, camera, None, settings, depth=False)
+        (gathered,) = torch.autograd.grad(rendering.color, features, torch.cat([image * mask, mask], dim=-1))
+    weight = gathered[:, 3]
+    footprint = gaussians.opacities * _footprint(gaussians, camera)
+    share = torch.where(footprint > 0, weight / (_SEEN_SHARE * footprint).clamp_min(1e-3), 0.0).clamp(0, 1)
+    return Seen(gathered[:, :3] / weight[:, None].clamp_min(1e-6), torch.where(weight > 0.05, share, 0.0))
+
+
+def _footprint(gaussians: Gaussians, camera: Camera) -> Float[Tensor, "N"]:
+    """Integral over pixels of the projected, blurred Gaussians; 0 behind the camera."""
+    points = camera.to_camera(gaussians.means)
+    ahead = points[:, 2] > 1e-3
+    points = torch.where(ahead[:, None], points, points.new_tensor([0.0, 0.0, 1.0]))
+    jacobian = projection_jacobian(points, camera.K, camera.width, camera.height) @ camera.world_to_camera[:3, :3]
+    projected = jacobian @ covariance(gaussians.rotations, gaussians.scales) @ jacobian.transpose(-1, -2)
+    projected = projected + 0.3 * torch.eye(2)
+    area = 2 * torch.pi * torch.linalg.det(projected).clamp_min(0).sqrt()
+    return torch.where(ahead, area, 0.0)
+
+
+def merge(observations: list[Seen]) -> Seen:
+    """One observation from several views: colours weighted by how well each view shows the Gaussian."""
+    weights = torch.stack([seen.share for seen in observations]) ** 2
+    colors = torch.stack([seen.color for seen in observations])
+    color = (weights[..., None] * colors).sum(0) / weights.sum(0).clamp_min(1e-6)[:, None]
+    return Seen(color, torch.stack([seen.share for seen in observations]).amax(0))
+
+
+def mirror_of(places: Float[Tensor, "N 3"], tolerance: float = 0.004) -> Int[Tensor, "N"]:
+    """For each point of a nearly symmetric rest surface the index of its mirror image in x; −1 without one nearby."""
+    from scipy.spatial import cKDTree
+
+    points = places.detach().cpu().double().numpy()
+    distance, index = cKDTree(points).query(points * np.array([-1.0, 1.0, 1.0]))
+    return torch.from_numpy(np.where(distance < tolerance, index, -1))
+
+
+def paint(
+    seen: Seen,
+    facing: Float[Tensor, "N"],
+    mirror: Int[Tensor, "N"],
+    prior: Float[Tensor, "N 3"],
+    parts: Parts,
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+    """Colours of all Gaussians and how far each is known from the pictures themselves (0 to 1).
+
+    Args:
+        facing: cosine between surface normal and direction to the camera, of the best view.
+        mirror: see `mirror_of`.
+        prior: the head model's own colours.
+    """
+    # Grazing surface near the outline shows the background as much as the skin.
+    trust = seen.share * ((facing - 0.15) / 0.35).clamp(0, 1)
+    trust = trust * trust * (3 - 2 * trust)
+    has_mirror = mirror >= 0
+    other = mirror.clamp_min(0)
+    mirrored_trust = torch.where(has_mirror, trust[other], 0.0) * (1 - parts.weights["eyes"])
+    known = torch.where((trust >= mirrored_trust)[:, None], seen.color, seen.color[other])
+    known_trust = torch.maximum(trust, mirrored_trust)
+    likely = recolored(prior, seen.color, trust, parts.weights)
+    share = known_trust[:, None]
+    blend = trust[:, None] * seen.color + (1 - trust[:, None]) * (share * known + (1 - share) * likely)
+    return blend.clamp(0, 1), trust
+
+
+def recolored(
+    prior: Float[Tensor, "N 3"],
+    observed: Float[Tensor, "N 3"],
+    trust: Float[Tensor, "N"],
+    weights: Mapping[str, Float[Tensor, "N"]],
+) -> Float[Tensor, "N 3"]:
+    """The prior colours with each part's median moved to what was seen of it, by a gain per channel.
+
+    A part of which too little was seen takes the skin's gain, or only its brightness where it has a colour of its own
+    (eyes, teeth), so that it is lit like the rest.
+    """
+    gains: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        chosen = (weight > 0.6) & (trust > 0.6)
+        if int(chosen.sum()) >= _ENOUGH and name in ("skin", "hair", "lips"):
+            gains[name] = (observed[chosen].median(0).values + 0.01) / (prior[chosen].median(0).values + 0.01)
+    skin = gains.get("skin", torch.ones(3))
+    brightness = skin.mean().clamp(0.7, 1.15).expand(3)
+    fallback = {"skin": skin, "hair": skin, "lips": skin, "mouth": skin, "eyes": brightness, "teeth": brightness}
+    result, total = torch.zeros_like(prior), torch.zeros_like(trust)
+    for name, weight in weights.items():
+        result = result + weight[:, None] * prior * gains.get(name, fallback[name]).clamp(0.1, 6.0)
+        total = total + weight
+    return (result / total.clamp_min(1e-6)[:, None]).clamp(0, 1)

@@ -1,0 +1,185 @@
+"""What can be chosen about training a rigged avatar, and the three presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vultus.avatars.rigged.densify import DensifySettings
+from vultus.errors import VultusError
+
+Background = Literal["white", "black", "varied"] | tuple[float, float, float]
+PresetName = Literal["photo", "monocular", "multiview"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of Adam. `position` falls to `position_end` over the run, both times `position_scale`."""
+
+    position: float = 0.005
+    position_end: float = 0.00005
+    sh0: float = 0.0025
+    sh_rest: float = 0.000125
+    opacity: float = 0.05
+    scale: float = 0.017
+    rotation: float = 0.001
+    pose: float = 1e-5
+    """Joint rotations of the training frames."""
+    translation: float = 1e-6
+    expression: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights (and thresholds) of loss terms; 0 turns one off.
+
+    dssim: share of 1 − SSIM in the image loss; gray_dssim: of the gray image only, which is faster. position, scale: the
+    published regularisers. alpha: difference of alpha and mask. opacity: pull of opacities on the head towards 1. normal: distance from the surface along its normal.
+    stretch: needles. anchor: pull of colours that were not seen towards their likely value. tracked: pull of
+    fine-tuned head parameters towards the tracked ones. eyes, mouth: extra weight of those image regions.
+    """
+
+    dssim: float = 0.2
+    gray_dssim: bool = False
+    position: float = 0.01
+    position_threshold: float = 1.0
+    scale: float = 1.0
+    scale_threshold: float = 0.6
+    alpha: float = 0.0
+    opacity: float = 0.0
+    normal: float = 0.0
+    stretch: float = 0.0
+    anchor: float = 0.0
+    tracked: float = 0.0
+    eyes: float = 0.0
+    mouth: float = 0.0
+
+
+@dataclass(frozen=True)
+class RiggedSettings:
+    """Everything that decides a training run besides the capture.
+
+    steps, seed: of the loop. background: what renders and pictures are composited over while training; "varied" changes
+    it every step, so that only the person becomes opaque. bind: rig the Gaussians to the head; otherwise they are plain
+    3D Gaussians. layout: "surface" covers the head with `splats` flat Gaussians coloured from the pictures,
+    "published" starts from one grey Gaussian per triangle. sh_degree, sh_every: spherical harmonics, and the steps
+    after which each further degree is used. largest: bound of every standard deviation as a share of the head's
+    height; None: unbounded. coarse: share of the steps, at the start, at half resolution. crop: draw only the
+    part of a picture that the head is in. cut_neck: leave out what lies below the head model's neck. reach: how far
+    beyond the head model pictures are believed to show the head, as a share of its height. finetune: also optimise
+    pose, translation and expression of the training frames.
+    """
+
+    preset: PresetName
+    steps: int
+    seed: int = 0
+    background: Background = "white"
+    bind: bool = True
+    layout: Literal["surface", "published"] = "published"
+    splats: int = 20_000
+    sh_degree: int = 3
+    sh_every: int = 1000
+    largest: float | None = None
+    coarse: float = 0.0
+    crop: bool = True
+    cut_neck: bool = False
+    reach: float = 0.15
+    finetune: bool = True
+    rates: Rates = field(default_factory=Rates)
+    weights: Weights = field(default_factory=Weights)
+    densify: DensifySettings = field(default_factory=DensifySettings)
+    checkpoint_every: int = 500
+    keep: int = 2
+    tensorboard: bool = True
+
+
+_ONE_VIEW = Weights(
+    gray_dssim=True,
+    position=0.02,
+    scale_threshold=0.7,
+    alpha=0.3,
+    opacity=0.02,
+    normal=0.05,
+    stretch=0.01,
+    anchor=0.5,
+    tracked=0.0,
+    eyes=2.0,
+    mouth=1.5,
+)
+
+_PHOTO = RiggedSettings(
+    preset="photo",
+    steps=450,
+    background="varied",
+    layout="surface",
+    splats=24_000,
+    sh_degree=0,
+    largest=0.02,
+    coarse=1 / 3,
+    cut_neck=True,
+    finetune=False,
+    rates=Rates(position=0.004, position_end=0.0004, sh0=0.01, opacity=0.03, scale=0.008, rotation=0.004),
+    weights=_ONE_VIEW,
+    densify=DensifySettings(every=0, reset_every=0, reset_at=0),
+    checkpoint_every=150,
+)
+
+_MONOCULAR = replace(
+    _PHOTO,
+    preset="monocular",
+    steps=3000,
+    finetune=True,
+    rates=Rates(
+        position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4
+    ),
+    weights=replace(_ONE_VIEW, anchor=0.1, tracked=0.1),
+    densify=DensifySettings(
+        start=500, stop=2200, every=300, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
+    ),
+    checkpoint_every=250,
+)
+
+_MULTIVIEW = RiggedSettings(preset="multiview", steps=600_000, checkpoint_every=5000)
+
+_PRESETS: dict[str, RiggedSettings] = {"photo": _PHOTO, "monocular": _MONOCULAR, "multiview": _MULTIVIEW}
+
+
+def preset(
+    name: PresetName,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    background: Background | None = None,
+    bind: bool = True,
+) -> RiggedSettings:
+    """Settings for one photo, for a video of one camera, or for many cameras (the published method's own values).
+
+    With `steps`, the events of densification move along in proportion.
+
+    Raises:
+        VultusError: an unknown name or an impossible number of steps.
+    """
+    if name not in _PRESETS:
+        raise VultusError(f"there is no preset {name!r}; choose {', '.join(_PRESETS)}")
+    settings = _PRESETS[name]
+    if steps is not None and steps < 1:
+        raise VultusError(f"the number of training steps is {steps}; it must be at least 1")
+    if steps is not None and steps != settings.steps:
+        settings = replace(settings, steps=steps, densify=_in_proportion(settings.densify, steps / settings.steps))
+    if background is not None:
+        settings = replace(settings, background=background)
+    return replace(settings, seed=seed, bind=bind)
+
+
+def _in_proportion(densify: DensifySettings, factor: float) -> DensifySettings:
+    def scaled(steps: int) -> int:
+        return max(1, round(steps * factor)) if steps > 0 else 0
+
+    return replace(
+        densify,
+        start=scaled(densify.start),
+        stop=scaled(densify.stop),
+        every=scaled(densify.every),
+        reset_every=scaled(densify.reset_every),
+        reset_at=scaled(densify.reset_at),
+    )

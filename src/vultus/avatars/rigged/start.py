@@ -1,0 +1,151 @@
+"""The avatar that training starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.avatars.rigged.appearance import Seen, backproject, merge, mirror_of, paint
+from vultus.avatars.rigged.frames import TriangleFrames, local_to_world
+from vultus.avatars.rigged.layout import divisions_for, published_splats, surface_splats
+from vultus.avatars.rigged.model import LocalSplats, RiggedAvatar
+from vultus.avatars.rigged.parts import (
+    Parts,
+    color_styles,
+    importance,
+    interpolate,
+    vertex_colors,
+    vertex_parts,
+)
+from vultus.avatars.rigged.settings import RiggedSettings
+from vultus.avatars.rigged.supervision import head_height
+from vultus.captures import Capture, View
+from vultus.heads.model import HeadModel
+from vultus.motion import HeadParams
+from vultus.splats import Gaussians, rgb_to_sh0
+from vultus.training import step_generator
+
+_VIEWS_TO_PAINT_FROM = 8
+
+
+@dataclass(frozen=True)
+class Start:
+    """An initial avatar and, per Gaussian, what `RiggedTask` needs to know."""
+
+    avatar: RiggedAvatar
+    anchor: Float[Tensor, "N 3"]
+    trust: Float[Tensor, "N"]
+    rigid: Float[Tensor, "N"]
+    extent: float
+
+
+def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings: RiggedSettings) -> Start:
+    """Lay Gaussians on the head and, with the surface layout, colour them from the pictures."""
+    rest = capture.motion.neutral
+    camera = capture.camera(views[0])
+    surface = settings.layout == "surface"
+    if surface:
+        with torch.no_grad():
+            vertices = head.pose(rest).vertices
+        template = head.template
+        # Areas of the mean head, so that both halves are divided alike and mirror images exist.
+        areas = _areas(template, head.faces)
+        splats, places = surface_splats(vertices, head.faces, divisions_for(areas, importance(head), settings.splats))
+        rest_coefficients = splats.sh_rest.new_zeros(len(places), (settings.sh_degree + 1) ** 2 - 1, 3)
+        splats = replace(splats, sh_rest=rest_coefficients)
+        extent = head_height(head)
+    else:
+        generator = step_generator(settings.seed, 0)
+        splats, places = published_splats(head.faces.shape[0], settings.sh_degree, generator), None
+        extent = camera_extent(capture, views)
+    largest = None if settings.largest is None else settings.largest * head_height(head) * float(rest.scale)
+    avatar = RiggedAvatar(head, rest, camera, splats, largest=largest)
+    count = avatar.count
+    anchor, trust, rigid = torch.full((count, 3), 0.5), torch.ones(count), torch.ones(count)
+    if places is not None and splats.binding is not None:
+        corners = head.faces[splats.binding]
+        parts = vertex_parts(head).at(corners, places)
+        anchor, trust = _painted(avatar, capture, views, corners, places, parts)
+        rigid = 1 - parts.weights["hair"]
+        with torch.no_grad():
+            avatar.sh0.copy_(rgb_to_sh0(anchor)[:, None])
+    if not settings.bind:
+        avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
+    return Start(avatar, anchor, trust, rigid, extent)
+
+
+def camera_extent(capture: Capture, views: list[View]) -> float:
+    """1.1 times the largest distance of a training camera from their mean, metres; 1 where there is one position."""
+    centers = torch.stack([capture.camera(view).center for view in views])
+    extent = 1.1 * float((centers - centers.mean(0)).norm(dim=-1).max())
+    return extent if extent > 1e-3 else 1.0
+
+
+def _painted(
+    avatar: RiggedAvatar, capture: Capture, views: list[View], corners: Tensor, places: Tensor, parts: Parts
+) -> tuple[Tensor, Tensor]:
+    """Colour of every Gaussian and how far the pictures show it."""
+    step = max(1, len(views) // _VIEWS_TO_PAINT_FROM)
+    observations, facing = [], []
+    for view in views[::step][:_VIEWS_TO_PAINT_FROM]:
+        camera, mask = capture.camera(view), capture.mask(view)
+        with torch.no_grad():
+            frames = avatar.frames(capture.motion.params[view.timestep])
+            gaussians = avatar.gaussians_on(frames)
+        # Pixels at the mask's edge are mixtures of head and background.
+        sure = (mask > 0.95).float()
+        seen = backproject(gaussians, camera, capture.image(view), sure, avatar.raster)
+        observations.append(seen)
+        facing.append(_facing(gaussians, frames, avatar, camera.center))
+    best = torch.stack(facing).amax(0) if len(facing) > 1 else facing[0]
+    seen = merge(observations)
+    head = avatar.head
+    mirror = mirror_of(interpolate(head.template, corners, places))
+    prior = _closest_prior(head, seen, best, corners, places, parts)
+    return paint(seen, best, mirror, prior, parts)
+
+
+def _closest_prior(
+    head: HeadModel, seen: Seen, facing: Tensor, corners: Tensor, places: Tensor, parts: Parts
+) -> Float[Tensor, "N 3"]:
+    """The head model's colour style whose skin, lips and hair are nearest to what was seen."""
+    chosen = (seen.share > 0.7) & (facing > 0.4) & (parts.weights["eyes"] < 0.5)
+    best: tuple[float, Tensor] | None = None
+    for style in color_styles(head) or [None]:
+        colors = interpolate(vertex_colors(head, style), corners, places)
+        distance = float((colors - seen.color)[chosen].abs().mean()) if bool(chosen.any()) else 0.0
+        if best is None or distance < best[0]:
+            best = distance, colors
+    assert best is not None
+    return best[1]
+
+
+def _facing(gaussians: Gaussians, frames: TriangleFrames, avatar: RiggedAvatar, center: Tensor) -> Float[Tensor, "N"]:
+    assert avatar.binding is not None
+    normal = frames.rotation[avatar.binding][..., 1]
+    toward = torch.nn.functional.normalize(center - gaussians.means, dim=-1)
+    return (normal * toward).sum(-1)
+
+
+def _unbound(avatar: RiggedAvatar, params: HeadParams) -> RiggedAvatar:
+    """The same Gaussians as plain 3D Gaussians in the world."""
+    assert avatar.binding is not None
+    with torch.no_grad():
+        means, scales, rotations = local_to_world(
+            avatar.means, avatar.log_scales.exp(), avatar.rotations, avatar.binding, avatar.frames(params)
+        )
+    splats = avatar.splats()
+    world = LocalSplats(
+        means, scales.clamp_min(1e-7).log(), rotations, splats.opacities, splats.sh0, splats.sh_rest, binding=None
+    )
+    return RiggedAvatar(
+        avatar.head, avatar.rest, avatar.view, world, raster=avatar.raster, largest=avatar.largest, labels=avatar.labels
+    )
+
+
+def _areas(vertices: Tensor, faces: Tensor) -> Float[Tensor, "F"]:
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2

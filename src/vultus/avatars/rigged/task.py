@@ -1,0 +1,299 @@
+"""Training a rigged avatar, as a task for the loop that all avatars share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vultus.avatars.rigged import losses
+from vultus.avatars.rigged.densify import Statistics, plan_densification, replace_parameter, reset_opacity
+from vultus.avatars.rigged.fitting import FittedMotion
+from vultus.avatars.rigged.frames import TriangleFrames
+from vultus.avatars.rigged.model import PARAMETERS, RiggedAvatar
+from vultus.avatars.rigged.schedule import active_degree, position_rate
+from vultus.avatars.rigged.settings import RiggedSettings
+from vultus.avatars.rigged.supervision import Example, Supervision
+from vultus.captures import Capture, View
+from vultus.errors import VultusError
+from vultus.images.metrics import psnr
+from vultus.rotations import quaternion_to_matrix
+from vultus.splats import SH_C0, RasterInfo
+from vultus.training import shuffled_index
+
+_COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+_FLATTEST, _THICKEST = -7.0, 0.35
+_FARTHEST = 3.0
+
+
+class RiggedTask:
+    """See `vultus.training.Task`.
+
+    Args:
+        avatar: with its initial Gaussians.
+        extent: size of the scene (metres) that learning rates and densification refer to.
+        anchor, trust: likely colour of every Gaussian, and how far the pictures themselves show it (0 to 1).
+        rigid: 1 for Gaussians on skin, which should be opaque and stay on the surface, 0 for hair.
+    """
+
+    name = "train"
+
+    def __init__(
+        self,
+        avatar: RiggedAvatar,
+        capture: Capture,
+        views: list[View],
+        supervision: Supervision,
+        settings: RiggedSettings,
+        *,
+        extent: float,
+        anchor: Float[Tensor, "N 3"],
+        trust: Float[Tensor, "N"],
+        rigid: Float[Tensor, "N"],
+    ) -> None:
+        self.avatar, self.settings, self.extent = avatar, settings, extent
+        self._capture, self._views, self._supervision = capture, views, supervision
+        self._fitted = FittedMotion(capture.motion)
+        self._fits = settings.finetune and settings.bind
+        self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid}
+        self._statistics = Statistics.zeros(avatar.count)
+        self._frames: dict[int, TriangleFrames] = {}
+        self._info: tuple[RasterInfo, Example] | None = None
+        self._build_optimizers()
+
+    def _build_optimizers(self) -> None:
+        rates, avatar = self.settings.rates, self.avatar
+        groups = [
+            {"params": [avatar.means], "lr": rates.position, "name": "means"},
+            {"params": [avatar.sh0], "lr": rates.sh0, "name": "sh0"},
+            {"params": [avatar.sh_rest], "lr": rates.sh_rest, "name": "sh_rest"},
+            {"params": [avatar.opacities], "lr": rates.opacity, "name": "opacities"},
+            {"params": [avatar.log_scales], "lr": rates.scale, "name": "log_scales"},
+            {"params": [avatar.rotations], "lr": rates.rotation, "name": "rotations"},
+        ]
+        groups = [group for group in groups if group["params"][0].numel()]
+        if self._fits:
+            groups += self._fitted.groups(rates)
+        self._adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"adam": self._adam}
+
+    def motion(self):
+        """The capture's motion, with the training frames fine-tuned."""
+        return self._fitted.motion() if self._fits else self._capture.motion
+
+    # --- one step ---------------------------------------------------------------------------------------------------
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
+        settings, avatar, weights = self.settings, self.avatar, self.settings.weights
+        self._set_rates(step)
+        view = self._views[shuffled_index(settings.seed, step, len(self._views))]
+        example = self._example(view, step)
+        background = self._background(step, generator)
+        gaussians = avatar.gaussians_on(self._frames_of(view.timestep))
+        rendering = avatar.draw(gaussians, example.camera, background=background, depth=False)
+        assert rendering.raster is not None
+        self._info = (rendering.raster, example)
+        target = example.over(background)
+        loss = losses.image_loss(rendering.color, target, weights.dssim, example.weight, gray=weights.gray_dssim)
+        if weights.alpha:
+            loss = loss + weights.alpha * (rendering.alpha - example.mask).abs().mean()
+        loss = loss + self._regularisers(rendering.raster, view)
+        with torch.no_grad():
+            quality = float(psnr(rendering.color.clamp(0, 1), target))
+        return loss, {"psnr": quality, "splats": float(avatar.count)}
+
+    def _regularisers(self, raster: RasterInfo, view: View) -> Tensor:
+        weights, avatar = self.settings.weights, self.avatar
+        total = avatar.means.new_zeros(())
+        if avatar.binding is None:
+            return total
+        scales = avatar.log_scales.exp()
+        visible = raster.radii.amax(-1) > 0
+        if weights.position:
+            total = total + weights.position * losses.position_loss(avatar.means, visible, weights.position_threshold)
+        if weights.scale:
+            total = total + weights.scale * losses.scale_loss(scales, visible, weights.scale_threshold)
+        if weights.normal:
+            total = total + weights.normal * (self._kept["rigid"] * avatar.means[:, 1].abs()).mean()
+        if weights.stretch:
+            total = total + weights.stretch * losses.stretch_loss(scales)
+        if weights.opacity:
+            total = total + weights.opacity * (self._kept["rigid"] * (1 - avatar.opacities.sigmoid())).mean()
+        if weights.anchor:
+            color = avatar.sh0[:, 0] * SH_C0 + 0.5
+            doubt = 1 - self._kept["trust"]
+            total = total + weights.anchor * (doubt[:, None] * losses.huber(color - self._kept["anchor"])).mean()
+        if weights.tracked and self._fits:
+            total = total + weights.tracked * self._fitted.change(view.timestep)
+        return total
+
+    def before_update(self, step: int, generator: torch.Generator) -> None:
+        settings, densify = self.settings, self.settings.densify
+        raster, example = self._info or (None, None)
+        self._info = None
+        if densify.every <= 0 or step >= densify.stop or raster is None or example is None:
+            return
+        gradient = raster.means2d.grad
+        if gradient is not None:
+            width, height = example.camera.width, example.camera.height
+            self._statistics.collect(gradient, raster.radii, width, height)
+        if step > densify.start and step % densify.every == 0:
+            self._densify(step, generator)
+        resets = densify.reset_every > 0 and step % densify.reset_every == 0
+        first = densify.reset_at > 0 and step == densify.reset_at and settings.background == "white"
+        if resets or first:
+            reset_opacity(self._adam, self.avatar.opacities)
+
+    def after_update(self, step: int) -> None:
+        if self.settings.layout != "surface" or self.avatar.binding is None:
+            return
+        with torch.no_grad():
+            self.avatar.log_scales[:, 1].clamp_(_FLATTEST, float(torch.tensor(_THICKEST).log()))
+            self.avatar.means.clamp_(-_FARTHEST, _FARTHEST)
+
+    def _densify(self, step: int, generator: torch.Generator) -> None:
+        avatar, settings = self.avatar, self.settings
+        bound = avatar.binding is not None
+        with torch.no_grad():
+            if bound:
+                size = self._rest_frames().scale[avatar.binding]
+            else:
+                size = torch.ones(avatar.count, 1)
+            plan = plan_densification(
+                avatar.means.detach(),
+                avatar.log_scales.detach(),
+                quaternion_to_matrix(avatar.rotations.detach()),
+                avatar.opacities.detach().sigmoid(),
+                size,
+                self._statistics,
+                self.extent,
+                settings.densify,
+                binding=avatar.binding,
+                face_count=avatar.head.faces.shape[0] if bound else 0,
+                prune_large=0 < settings.densify.reset_every < step,
+                generator=generator,
+            )
+        new = {"means": plan.means, "log_scales": plan.log_scales}
+        for name in PARAMETERS:
+            old = getattr(avatar, name)
+            value = new.get(name, old.detach()[plan.source])
+            gradient = old.grad
+            parameter = replace_parameter(self._adam, old, value, plan.source, plan.fresh)
+            if gradient is not None:
+                # The step that is under way still counts for those that stay.
+                stays = (~plan.fresh).to(gradient).view(-1, *[1] * (gradient.dim() - 1))
+                parameter.grad = gradient[plan.source] * stays
+            setattr(avatar, name, parameter)
+        if avatar.binding is not None:
+            avatar.binding = avatar.binding[plan.source]
+        self._kept = {name: value[plan.source] for name, value in self._kept.items()}
+        self._statistics = Statistics.zeros(avatar.count)
+
+    # --- what a step needs ------------------------------------------------------------------------------------------
+
+    def _set_rates(self, step: int) -> None:
+        settings = self.settings
+        position = position_rate(
+            step,
+            self.extent if settings.layout == "published" else 1.0,
+            initial=settings.rates.position,
+            final=settings.rates.position_end,
+            steps=settings.steps,
+        )
+        for group in self._adam.param_groups:
+            if group["name"] == "means":
+                group["lr"] = position
+        self.avatar.active_degree = active_degree(step, settings.sh_degree, settings.sh_every)
+
+    def _example(self, view: View, step: int) -> Example:
+        divisor = 2 if step <= round(self.settings.coarse * self.settings.steps) else 1
+        if self._supervision.has(view, divisor):
+            return self._supervision.example(view, None, None, divisor)
+        with torch.no_grad():
+            vertices = self.avatar.head.pose(self._capture.motion.params[view.timestep]).vertices
+        silhouette = None
+        if self.settings.cut_neck:
+            silhouette = model_silhouette(self.avatar, vertices, self._capture, view)
+        return self._supervision.example(view, vertices, silhouette, divisor)
+
+    def _frames_of(self, timestep: int) -> TriangleFrames | None:
+        avatar = self.avatar
+        if avatar.binding is None:
+            return None
+        if self._fits:
+            return avatar.frames(self._fitted.at(timestep))
+        if timestep not in self._frames:
+            if len(self._frames) >= 64:
+                self._frames.pop(next(iter(self._frames)))
+            with torch.no_grad():
+                self._frames[timestep] = avatar.frames(self._capture.motion.params[timestep]).detach()
+        return self._frames[timestep]
+
+    def _rest_frames(self) -> TriangleFrames:
+        return self.avatar.frames(self.avatar.rest).detach()
+
+    def _background(self, step: int, generator: torch.Generator) -> Float[Tensor, "3"]:
+        background = self.settings.background
+        if background == "varied":
+            kind = step % 4
+            if kind == 1:
+                return torch.zeros(3)
+            return torch.rand(3, generator=generator) if kind == 2 else torch.ones(3)
+        return torch.tensor(_COLORS[background] if isinstance(background, str) else background)
+
+    # --- state ------------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        model = {name: getattr(self.avatar, name) for name in PARAMETERS}
+        if self.avatar.binding is not None:
+            model["binding"] = self.avatar.binding
+        if self._fits:
+            model |= {f"motion.{name}": value for name, value in self._fitted.state_dict().items()}
+        statistics = vars(self._statistics)
+        return model, {**self._kept, **{f"statistics.{name}": value for name, value in statistics.items()}}
+
+    def restore(self, model: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
+        avatar = self.avatar
+        try:
+            if ("binding" in model) != (avatar.binding is not None):
+                raise VultusError(
+                    "the checkpoint belongs to a run with the other choice of binding; choose a new folder"
+                )
+            for name in PARAMETERS:
+                setattr(avatar, name, nn.Parameter(model[name].clone()))
+            if avatar.binding is not None:
+                avatar.binding = model["binding"].clone()
+            if self._fits:
+                prefix = "motion."
+                self._fitted.restore(
+                    {name.removeprefix(prefix): value for name, value in model.items() if name.startswith(prefix)}
+                )
+            self._kept = {name: training[name].clone() for name in self._kept}
+            self._statistics = Statistics(
+                *(training[f"statistics.{name}"].clone() for name in ("gradient", "seen", "radius"))
+            )
+        except (KeyError, RuntimeError) as error:
+            raise VultusError(f"the checkpoint does not fit this training run: {error}; choose a new folder") from error
+        self._build_optimizers()
+
+
+def model_silhouette(
+    avatar: RiggedAvatar, vertices: Float[Tensor, "V 3"], capture: Capture, view: View
+) -> Float[Tensor, "H W 1"]:
+    """Where the head model covers a view: its surface drawn with flat opaque Gaussians, one per triangle."""
+    from vultus.avatars.rigged.frames import local_to_world, triangle_frames
+    from vultus.avatars.rigged.layout import surface_splats
+    from vultus.splats import Gaussians, rasterize
+
+    faces = avatar.head.faces
+    local, _ = surface_splats(vertices, faces, torch.ones(faces.shape[0], dtype=torch.int64), overlap=1.6)
+    assert local.binding is not None
+    means, scales, rotations = local_to_world(
+        local.means, local.log_scales.exp(), local.rotations, local.binding, triangle_frames(vertices, faces)
+    )
+    gaussians = Gaussians(means, rotations, scales, local.opacities.sigmoid(), features=torch.ones(len(means), 1))
+    with torch.no_grad():
+        return rasterize(gaussians, capture.camera(view), None, replace(avatar.raster), depth=False).alpha
