@@ -27,9 +27,9 @@ WHY_NOT = FOLDER / "build_failed.txt"
 _FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fno-math-errno"]
 _FLAGS += ["-ffp-contract=off", "-Wall", "-Wno-psabi"]
 # Feature lists rather than -march=x86-64-v3, which older compilers and zig spell differently.
-_V2 = "-msse3 -mssse3 -msse4.1 -msse4.2 -mpopcnt".split()
-_V3 = [*_V2, *"-mavx -mavx2 -mfma -mbmi -mbmi2 -mlzcnt -mf16c -mmovbe".split()]
-_V4 = [*_V3, *"-mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx512cd".split()]
+_V2 = ["-msse3", "-mssse3", "-msse4.1", "-msse4.2", "-mpopcnt"]
+_V3 = [*_V2, *["-mavx", "-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mf16c", "-mmovbe"]]
+_V4 = [*_V3, *["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512cd"]]
 _SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vultus.errors import VultusError
 
-ABI = 1
+ABI = 2
 """Version of the C interface; a library built from other sources is refused instead of being called wrongly."""
 
 

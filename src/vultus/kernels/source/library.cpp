@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "meshes.h"
 #include "splats.h"
 #include "threads.h"
 
@@ -59,7 +60,7 @@ const SplatKernels* kernels() {
 
 }  // namespace
 
-EXPORT int vultus_abi() { return 1; }
+EXPORT int vultus_abi() { return 2; }
 EXPORT const char* vultus_instruction_set() { return kernels()->name; }
 
 EXPORT int vultus_splats_forward(const SplatScene* scene, SplatImage* image, Workspace** state) {
@@ -71,3 +72,5 @@ EXPORT int vultus_splats_backward(const SplatScene* scene, Workspace* state, con
 }
 
 EXPORT void vultus_release(Workspace* state) { workspace_give(state); }
+
+EXPORT int vultus_draw_mesh(const MeshScene* scene, MeshImage* image) { return draw_mesh(scene, image); }

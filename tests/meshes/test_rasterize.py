@@ -1,0 +1,137 @@
+"""Mesh rasterisation against brute force, geometry that is known exactly, and finite differences."""
+
+import pytest
+import torch
+
+from vultus.cameras import Camera, look_at
+from vultus.errors import VultusError
+from vultus.meshes import barycentric_at, interpolate, rasterize_mesh
+
+
+def random_mesh(seed, vertices=40, faces=60):
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.randn(vertices, 3, generator=generator) * torch.tensor([0.4, 0.4, 0.3])
+    return points, torch.randint(0, vertices, (faces, 3), generator=generator)
+
+
+def random_camera(seed, width=37, height=29):
+    generator = torch.Generator().manual_seed(1000 + seed)
+    eye = torch.randn(3, generator=generator)
+    pose = look_at(eye / eye.norm() * 1.2, torch.zeros(3))
+    return Camera.from_focal(30.0, width, height, pose, principal=(width / 2 + 1.3, height / 2 - 0.7))
+
+
+def sphere(rings=24, segments=48):
+    theta = torch.linspace(0, torch.pi, rings + 1)[:, None]
+    phi = torch.arange(segments)[None] * (2 * torch.pi / segments)
+    points = torch.stack([theta.sin() * phi.cos(), theta.sin() * phi.sin(), theta.cos().expand(-1, segments)], dim=-1)
+    i, j = torch.meshgrid(torch.arange(rings), torch.arange(segments), indexing="ij")
+    a, b, c, d = (r * segments + s % segments for r, s in [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)])
+    faces = torch.cat([torch.stack([a, b, c], -1).reshape(-1, 3), torch.stack([a, c, d], -1).reshape(-1, 3)])
+    return points.reshape(-1, 3), faces
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equals_brute_force(seed):
+    vertices, faces = random_mesh(seed)
+    camera = random_camera(seed)  # some vertices lie behind it
+    fast = rasterize_mesh(vertices, faces, camera, backend="cpu")
+    slow = rasterize_mesh(vertices, faces, camera, backend="reference")
+    assert (slow.face_ids >= 0).float().mean() > 0.3
+    same = fast.face_ids == slow.face_ids
+    assert same.float().mean() > 0.998  # a pixel centre may fall on an edge within rounding
+    assert torch.allclose(fast.depth[same], slow.depth[same], atol=1e-6)
+    assert torch.allclose(fast.barycentric[same], slow.barycentric[same], atol=1e-5)
+
+
+def test_closed_surface_has_no_holes_and_true_depth():
+    vertices, faces = sphere()
+    camera = Camera.from_focal(150.0, 128, 128, look_at(torch.tensor([0.3, 0.2, 4.0]), torch.zeros(3)))
+    raster = rasterize_mesh(vertices, faces, camera)
+    y, x = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    rays = torch.stack([(x - 64) / 150, (y - 64) / 150, torch.ones_like(x)], dim=-1)
+    center = camera.to_camera(torch.zeros(1, 3))[0]
+    along = (rays @ center) / (rays * rays).sum(-1)
+    miss = (rays * along[..., None] - center).norm(dim=-1)
+    covered = raster.face_ids >= 0
+    assert covered[miss < 0.98].all()
+    assert not covered[miss > 1.0].any()
+    exact = along - ((1 - miss**2).clamp(min=0) / (rays * rays).sum(-1)).sqrt()
+    assert (raster.depth - exact)[miss < 0.9].abs().max() < 0.02
+    surface = interpolate(vertices, faces, raster.face_ids, raster.barycentric)
+    back = camera.to_camera(surface.reshape(-1, 3)).reshape(128, 128, 3)
+    assert (back - rays * raster.depth[..., None])[covered].abs().max() < 2e-5
+
+
+def test_recomputed_barycentrics_equal_the_rasters():
+    vertices, faces = random_mesh(3)
+    camera = random_camera(3)
+    raster = rasterize_mesh(vertices, faces, camera)
+    again = barycentric_at(vertices.double(), faces, camera.to(dtype=torch.float64), raster.face_ids)
+    assert (again - raster.barycentric).abs().max() < 1e-4
+    assert again[raster.face_ids < 0].abs().max() == 0
+
+
+def test_gradients_reach_vertices_camera_and_attributes():
+    vertices, faces = random_mesh(5, 12, 10)
+    camera = random_camera(5, 9, 7).to(dtype=torch.float64)
+    ids = rasterize_mesh(vertices, faces, camera).face_ids
+    assert (ids >= 0).sum() > 10
+
+    def colors(points, attributes, pose):
+        view = Camera(pose, camera.K, camera.width, camera.height)
+        return interpolate(attributes, faces, ids, barycentric_at(points, faces, view, ids))
+
+    attributes = torch.randn(12, 4, dtype=torch.float64)
+    inputs = [t.clone().requires_grad_() for t in (vertices.double(), attributes, camera.world_to_camera)]
+    assert torch.autograd.gradcheck(colors, inputs, eps=1e-7, atol=1e-4, rtol=1e-3)
+
+
+def test_batches_broadcast():
+    vertices, faces = random_mesh(1)
+    cameras = Camera.stack([random_camera(s) for s in range(3)])
+    many = rasterize_mesh(vertices, faces, cameras)
+    assert many.face_ids.shape == (3, 29, 37)
+    one = rasterize_mesh(vertices, faces, cameras[1])
+    assert torch.equal(many.face_ids[1], one.face_ids)
+    pair = rasterize_mesh(torch.stack([vertices, vertices * 0.5, vertices]), faces, cameras)
+    assert torch.equal(pair.face_ids[2], many.face_ids[2])
+    attributes = torch.randn(40, 2)
+    assert interpolate(attributes, faces, many.face_ids, many.barycentric).shape == (3, 29, 37, 2)
+
+
+def test_same_image_for_any_number_of_threads():
+    vertices, faces = sphere()
+    camera = Camera.from_focal(100.0, 90, 70, look_at(torch.tensor([0.3, 0.2, 3.0]), torch.zeros(3)))
+    before = torch.get_num_threads()
+    try:
+        images = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            images.append(rasterize_mesh(vertices, faces, camera))
+    finally:
+        torch.set_num_threads(before)
+    for image in images[1:]:
+        assert torch.equal(image.face_ids, images[0].face_ids)
+        assert torch.equal(image.barycentric, images[0].barycentric)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_nothing_to_draw(backend):
+    camera = random_camera(0)
+    empty = rasterize_mesh(torch.zeros(3, 3), torch.zeros(0, 3, dtype=torch.long), camera, backend=backend)
+    assert (empty.face_ids == -1).all()
+    assert empty.depth.abs().max() == 0
+    vertices, faces = random_mesh(0)
+    vertices[faces[:, 0]] = float("nan")
+    assert (rasterize_mesh(vertices, faces, camera, backend=backend).face_ids == -1).all()
+
+
+def test_bad_input_is_named():
+    camera = random_camera(0)
+    with pytest.raises(VultusError, match="vertices 0 to 7"):
+        rasterize_mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 7]]), camera)
+    broken = Camera(camera.world_to_camera * float("nan"), camera.K, 4, 4)
+    for backend in ("cpu", "reference"):
+        with pytest.raises(VultusError, match="finite"):
+            rasterize_mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]), broken, backend=backend)
