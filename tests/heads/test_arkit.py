@@ -98,8 +98,7 @@ def test_round_trip(head: SkinnedHead, seed: int) -> None:
     """Weights that do not oppose each other come back; so they do about another neutral."""
     weights = torch.rand(3, 52, generator=torch.Generator().manual_seed(seed))
     opposed = [
-        ARKIT_NAMES.index(name)
-        for name in ("eyeLookUpLeft", "eyeLookInLeft", "eyeLookUpRight", "eyeLookInRight")
+        ARKIT_NAMES.index(name) for name in ("eyeLookUpLeft", "eyeLookInLeft", "eyeLookUpRight", "eyeLookInRight")
     ]
     weights[:, opposed] = 0
     neutral = arkit_to_params(head, torch.full((52,), 0.1))

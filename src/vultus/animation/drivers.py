@@ -1,0 +1,133 @@
+"""Drivers: whatever an avatar can be moved by, as a `Motion` of its head model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vultus.animation import builtin_motions
+from vultus.animation.arkit_motion import arkit_motion, read_arkit_csv
+from vultus.captures import Capture, open_capture, read_motion
+from vultus.errors import VultusError
+from vultus.files import sha256_of
+from vultus.heads.model import HeadModel, SkinnedHead
+from vultus.motion import Motion
+from vultus.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from vultus.tracking.track import TrackSettings
+
+PREFIX = "builtin:"
+BUILTIN_DRIVERS: dict[str, tuple[Callable[[HeadModel], Motion], str]] = {
+    "talking": (builtin_motions.talking, "speaks to the camera, blinks, glances aside"),
+    "expressions": (builtin_motions.expressions, "goes through strong expressions one by one"),
+    "turn": (builtin_motions.turn, "turns the head 45 degrees to either side"),
+}
+"""Motions that need no file, by the name after `builtin:`, with what they show."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What moves an avatar.
+
+    name: the file's name or `builtin:...`. sha256: of the file, None for built-in motions. capture: the driving
+    footage itself, frame by frame, where there is some (row t of the motion is timestep t).
+    """
+
+    name: str
+    motion: Motion
+    sha256: str | None = None
+    capture: Capture | None = None
+
+
+def load_driver(
+    source: str | Path,
+    head: HeadModel,
+    *,
+    settings: TrackSettings | None = None,
+    cache: str | Path | None = None,
+    retrack: bool = False,
+    progress: Progress = silent,
+) -> Driver:
+    """Open a driver: `builtin:NAME`, a motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), a video
+    or a photo.
+
+    Videos and photos are tracked with `head`; the result is kept in `cache` (default: `driver_cache()`) under the
+    file's content and the settings, and found there the next time.
+
+    Args:
+        settings: of tracking.
+        retrack: track again even if the cache has the result.
+
+    Raises:
+        VultusError: no such driver, a file that is none of these, or one for another head model.
+    """
+    text = str(source)
+    if text.startswith(PREFIX):
+        name = text.removeprefix(PREFIX)
+        if name not in BUILTIN_DRIVERS:
+            raise VultusError(
+                f"{text}: there is no such motion; choose {', '.join(PREFIX + n for n in BUILTIN_DRIVERS)}"
+            )
+        return Driver(text, BUILTIN_DRIVERS[name][0](head))
+    path = Path(source)
+    if path.is_dir():
+        capture = open_capture(path, head)
+        return Driver(path.name, capture.motion, capture.source.sha256 if capture.source else None, capture)
+    if not path.is_file():
+        known = ", ".join(PREFIX + name for name in BUILTIN_DRIVERS)
+        raise VultusError(f"{path}: there is no such file. A driver is a video, a photo, motion.npz, a CSV, or {known}")
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return Driver(path.name, read_motion(path, head), sha256_of(path))
+    if suffix in (".csv", ".tsv"):
+        take = read_arkit_csv(path)
+        motion = arkit_motion(head, take.weights, take.times, head_angles=take.head_angles, valid=take.valid)
+        return Driver(path.name, motion, sha256_of(path))
+    return _tracked(path, head, settings, Path(cache) if cache is not None else driver_cache(), retrack, progress)
+
+
+def driver_cache() -> Path:
+    """Where tracked drivers are kept: `$VULTUS_CACHE`, else `vultus` in the user's cache folder, plus `drivers`."""
+    own = os.environ.get("VULTUS_CACHE")
+    if own:
+        return Path(own) / "drivers"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vultus" / "drivers"
+
+
+def _tracked(
+    path: Path, head: HeadModel, settings: TrackSettings | None, cache: Path, retrack: bool, progress: Progress
+) -> Driver:
+    from vultus import __version__
+    from vultus.tracking.track import TrackSettings, track
+
+    if not isinstance(head, SkinnedHead):
+        raise VultusError(
+            f"{path}: footage cannot be tracked with the head model {head.name}; give a motion.npz instead"
+        )
+    settings = settings or TrackSettings(overlay=False)
+    digest = sha256_of(path)
+    recipe = hashlib.sha256(f"{__version__} {head.fingerprint} {settings!r}".encode()).hexdigest()
+    folder = cache / f"{digest[:20]}-{recipe[:12]}"
+    if retrack:
+        shutil.rmtree(folder, ignore_errors=True)
+    capture = _cached(folder, head)
+    if capture is None:
+        capture = track(path, folder, head=head, settings=settings, progress=progress)
+    return Driver(path.name, capture.motion, digest, capture)
+
+
+def _cached(folder: Path, head: HeadModel) -> Capture | None:
+    if not (folder / "capture.json").is_file():
+        return None
+    try:
+        return open_capture(folder, head)
+    except VultusError:
+        # The cache is ours to repair: whatever is broken in it is tracked anew.
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
