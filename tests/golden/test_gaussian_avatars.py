@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import zlib
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +22,14 @@ from vultus.avatars.rigged.densify import (
 )
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world, triangle_frames
 from vultus.avatars.rigged.schedule import position_rate
+from vultus.avatars.rigged.start import camera_extent
+from vultus.cameras import Camera
+from vultus.captures.transforms import transforms_camera
+from vultus.heads import LandmarkSet, SkinnedHead
+from vultus.heads.flame import FlameArrays, add_teeth, centred_at_root, texture_grid
 from vultus.images.metrics import psnr, ssim
-from vultus.rotations import quaternion_to_matrix
+from vultus.motion import HeadParams
+from vultus.rotations import axis_angle_to_matrix, quaternion_to_matrix
 from vultus.splats import sh_to_rgb
 from vultus.splats.ply import StoredSplats, read_ply, write_ply
 from vultus.splats.reference import covariance
@@ -253,3 +262,142 @@ def test_sh_colour(golden, degree):
     data = tensors(golden.load("sh_colour"), torch.float64)
     rgb = sh_to_rgb(data["directions"], data["coeff"].transpose(1, 2), degree)
     torch.testing.assert_close(rgb, data[f"out_rgb_degree{degree}"], rtol=0, atol=1e-6)
+
+
+def golden_array(name, shape, salt):
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode("utf-8")) + (salt << 32)))
+    return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
+
+
+def flame_params(head, data, offset=None):
+    zero = head.neutral()
+    return HeadParams(
+        model=head.fingerprint,
+        identity=data["param_shape"],
+        expression=data["param_expr"],
+        joints={
+            "root": data["param_rotation"],
+            "neck": data["param_neck"],
+            "jaw": data["param_jaw"],
+            "left_eye": data["param_eyes"][:, :3],
+            "right_eye": data["param_eyes"][:, 3:],
+        },
+        translation=data["param_translation"],
+        scale=zero.scale,
+        offset=offset,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_flame_forward(golden, dtype):
+    arrays = golden.load("flame_forward")
+    data = tensors(arrays, dtype)
+    n_identity = data["param_shape"].shape[-1]
+    head = SkinnedHead(
+        name="flame",
+        license="test",
+        v_template=data["model_v_template"],
+        faces=data["model_f"],
+        identity_basis=data["model_shapedirs"][..., :n_identity],
+        expression_basis=data["model_shapedirs"][..., n_identity:],
+        pose_basis=data["model_posedirs"],
+        joint_regressor=data["model_J_regressor"],
+        weights=data["model_weights"],
+        parents=[-1, *data["model_kintree_table"][0, 1:].tolist()],
+        uvs=data["verts_uvs"],
+        uv_faces=data["textures_idx"],
+        landmark_sets={
+            "ibug68": LandmarkSet(
+                torch.arange(len(data["lmk_faces_idx"])), data["lmk_faces_idx"], data["lmk_bary_coords"]
+            )
+        },
+    )
+
+    def assert_golden(actual, name):
+        # Vectors stored in single precision carry its noise of 1e-7.
+        exact = dtype == torch.float64 and arrays[name].dtype == np.float64
+        atol = 5e-7 if exact else 2e-6
+        torch.testing.assert_close(actual, data[name].to(dtype), rtol=0, atol=atol)
+
+    static, dynamic = data["param_static_offset"], data["param_dynamic_offset"]
+    params = flame_params(head, data, static)
+    posed = head.pose(params)
+    assert_golden(posed.vertices, "out_vertices")
+    assert_golden(posed.rest, "out_vertices_canonical")
+    assert_golden(posed.joints, "out_joints")
+    assert_golden(head.landmarks(posed.vertices, "ibug68"), "out_landmarks")
+    assert_golden(head.pose(flame_params(head, data)).vertices, "out_vertices_no_offset")
+    assert_golden(head.pose(replace(params, offset=static + dynamic)).vertices, "out_vertices_with_dynamic_offset")
+    rotations = torch.stack([axis_angle_to_matrix(params.joints[name]) for name in head.joint_names], dim=1)
+    assert_golden(rotations, "out_joint_rotations")
+    centred = head.pose(centred_at_root(head, params)).vertices
+    assert_golden(centred, "out_vertices_zero_centered")
+    assert_golden(head.landmarks(centred, "ibug68"), "out_landmarks_zero_centered")
+    assert_golden(texture_grid(head.uvs, head.uv_faces), "out_face_uvcoords")
+
+
+def test_teeth(golden):
+    data, salt = tensors(golden.load("teeth")), golden.salt
+    count, n_identity, n_expression = 5023, data["param_shape"].shape[-1], data["param_expr"].shape[-1]
+    shapes = 0.001 * golden_array("teeth/shapedirs", (count, 3, 400), salt)
+    face = torch.arange(9976)
+    model = FlameArrays(
+        v_template=0.1 * golden_array("teeth/v_template", (count, 3), salt),
+        faces=torch.stack([face % count, (7 * face + 1) % count, (13 * face + 2) % count], dim=-1),
+        identity_basis=shapes[..., :n_identity],
+        expression_basis=shapes[..., 300 : 300 + n_expression],
+        pose_basis=0.001 * golden_array("teeth/posedirs", (count, 3, 36), salt),
+        joint_regressor=(2 * golden_array("teeth/J_regressor", (5, count), salt)).softmax(-1),
+        weights=(3 * golden_array("teeth/weights", (count, 5), salt)).softmax(-1),
+        uvs=torch.zeros(5118, 2),
+        uv_faces=torch.zeros(9976, 3, dtype=torch.int64),
+    )
+    toothed = add_teeth(model, data["lip_upper"], data["lip_lower"])
+    added = data["out_template"].shape[0]
+    torch.testing.assert_close(toothed.v_template[-added:], data["out_template"], rtol=0, atol=3e-6)
+    shape_bases = torch.cat([toothed.identity_basis, toothed.expression_basis], dim=-1)
+    torch.testing.assert_close(shape_bases[-added:], data["out_shapedirs"], rtol=0, atol=3e-6)
+    torch.testing.assert_close(toothed.weights[-added:], data["out_lbs_weights"], rtol=0, atol=3e-6)
+    torch.testing.assert_close(toothed.uvs[-added:], data["out_uvs"], rtol=0, atol=3e-6)
+    assert torch.equal(toothed.faces[model.faces.shape[0] :], data["out_faces"])
+    assert torch.equal(toothed.uv_faces[model.faces.shape[0] :], data["out_uv_faces"])
+    head = SkinnedHead(name="flame", license="test", **vars(toothed), parents=(-1, 0, 1, 1, 1))
+    vertices = head.pose(flame_params(head, data)).vertices
+    torch.testing.assert_close(vertices[:, -added:], data["out_posed_teeth"], rtol=0, atol=3e-6)
+    first = data["out_posed_first_200"].shape[1]
+    torch.testing.assert_close(vertices[:, :first], data["out_posed_first_200"], rtol=0, atol=3e-6)
+
+
+def test_cameras(golden):
+    data = golden.load("cameras")
+    width, height = int(data["width"]), int(data["height"])
+    cameras = [
+        transforms_camera(
+            {"transform_matrix": pose.tolist(), "camera_angle_x": float(angle), "w": width, "h": height}, "golden"
+        )
+        for pose, angle in zip(data["transform_matrix"], data["camera_angle_x"], strict=True)
+    ]
+    rig = Camera.stack(cameras)
+    np.testing.assert_allclose(
+        2 * np.arctan(height / (2 * rig.K[:, 1, 1].numpy())), data["out_fovy"], rtol=0, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        rig.world_to_camera.transpose(-1, -2).numpy(), data["out_world_view_transposed"], rtol=0, atol=1e-5
+    )
+    np.testing.assert_allclose(rig.center.numpy(), data["out_camera_center"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(-rig.center.mean(0).numpy(), data["out_translate"], rtol=0, atol=1e-5)
+    capture = SimpleNamespace(camera=lambda view: cameras[view])
+    assert camera_extent(capture, list(range(len(cameras)))) == pytest.approx(float(data["out_extent"]), abs=1e-9)
+    # Clip coordinates by the stored matrices, (x + 1) W / 2 in pixels, are where our camera projects.
+    points = torch.randn(20, 3, dtype=torch.float64) * 0.1
+    clip = np.concatenate([points.numpy(), np.ones((20, 1))], 1) @ data["out_full_proj_transposed"].astype(np.float64)
+    pixels = (clip[..., :2] / clip[..., 3:] + 1) / 2 * [width, height]
+    np.testing.assert_allclose(
+        rig.project(points.expand(len(cameras), -1, -1)).numpy(), pixels, rtol=0, atol=1e-5 * width
+    )
+    near, far = 0.01, 100.0
+    fx, fy = rig.K[:, 0, 0].numpy(), rig.K[:, 1, 1].numpy()
+    projection = np.zeros_like(data["out_projection_transposed"], dtype=np.float64)
+    projection[:, 0, 0], projection[:, 1, 1] = 2 * fx / width, 2 * fy / height
+    projection[:, 2, 2], projection[:, 2, 3], projection[:, 3, 2] = far / (far - near), 1, -far * near / (far - near)
+    np.testing.assert_allclose(projection, data["out_projection_transposed"], rtol=0, atol=1e-5)

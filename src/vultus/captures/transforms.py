@@ -73,7 +73,8 @@ def frame_entry(camera: Camera) -> dict[str, Any]:
 
 
 def transforms_camera(entry: dict[str, Any], where: str) -> Camera:
-    """The camera of one frame's entry. Focal lengths and centre may be missing: then they follow from the angles."""
+    """The camera (float64) of one frame's entry. Missing focal lengths follow from the angles, a missing centre is the
+    image's. Raises VultusError; `where` is for the message."""
     width, height = (_whole(entry, key, where, 1, _MAX_SIDE) for key in ("w", "h"))
     fx = _focal(entry, "fl_x", "camera_angle_x", width, where)
     # With square pixels, which the published reader assumes, the vertical angle may be missing.
@@ -92,8 +93,8 @@ def transforms_camera(entry: dict[str, Any], where: str) -> Camera:
     is_affine = torch.allclose(pose[3], pose.new_tensor([0, 0, 0, 1]), atol=1e-6)
     if not is_rigid or not is_affine or float(torch.linalg.det(rotation)) < 0:
         raise VultusError(f"{where}: transform_matrix is not a rigid camera-to-world pose")
-    K = torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    return Camera(opengl_camera_to_world_to_world_to_camera(pose).float(), K, width, height)
+    K = torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=pose.dtype)
+    return Camera(opengl_camera_to_world_to_world_to_camera(pose), K, width, height)
 
 
 def _frame(entry: dict[str, Any], where: str) -> Frame:
@@ -106,7 +107,7 @@ def _frame(entry: dict[str, Any], where: str) -> Frame:
     return Frame(
         timestep=_whole(entry, "timestep_index", where, 0, MAX_INDEX),
         camera_index=_whole(entry, "camera_index", where, 0, MAX_INDEX),
-        camera=transforms_camera(entry, where),
+        camera=transforms_camera(entry, where).to(dtype=torch.float32),
         file_path=paths["file_path"],
         fg_mask_path=paths["fg_mask_path"],
         flame_param_path=paths["flame_param_path"],

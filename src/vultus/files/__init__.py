@@ -3,6 +3,7 @@
 from vultus.files.arrays import read_npy, read_npz, write_npz
 from vultus.files.atomic import atomic_folder, atomic_path, sha256_of, write_bytes
 from vultus.files.paths import safe_path
+from vultus.files.pickles import read_object_npy, read_pickle
 from vultus.files.records import read_json, write_json
 from vultus.files.tensors import read_tensors, write_tensors
 
@@ -12,6 +13,8 @@ __all__ = [
     "read_json",
     "read_npy",
     "read_npz",
+    "read_object_npy",
+    "read_pickle",
     "read_tensors",
     "safe_path",
     "sha256_of",

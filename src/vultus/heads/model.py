@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vultus.heads.contour import ContourTable
 from vultus.heads.skinning import rigid_chain, skin
 from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix
@@ -79,6 +80,7 @@ class SkinnedHead(nn.Module):
         weights: skinning weights, rows sum to 1.
         uvs, uv_faces: texture coordinates in [0, 1], v up, and their triangles.
         attributes: further per-vertex arrays a model ships (soft masks, colours), by name.
+        contour: the jaw landmarks that slide with the head's yaw.
     """
 
     v_template: Tensor
@@ -116,6 +118,7 @@ class SkinnedHead(nn.Module):
         regions: Mapping[str, Int[Tensor, "_"]] | None = None,
         landmark_sets: Mapping[str, LandmarkSet] | None = None,
         attributes: Mapping[str, Tensor] | None = None,
+        contour: ContourTable | None = None,
     ) -> None:
         super().__init__()
         self.name, self.license = name, license
@@ -146,6 +149,7 @@ class SkinnedHead(nn.Module):
         self.regions = dict(regions or {})
         self.landmark_sets = dict(landmark_sets or {})
         self.attributes = dict(attributes or {})
+        self.contour = contour
         self.fingerprint = fingerprint(
             v_template, faces, identity_basis, expression_basis, pose_basis, self.correctives, joint_regressor, weights
         )
@@ -215,7 +219,7 @@ class SkinnedHead(nn.Module):
         """Landmark positions on posed vertices. Raises KeyError for a set the model does not have."""
         embedding = self.landmark_sets[landmark_set]
         corners = vertices[..., self.faces[embedding.faces], :]
-        return (corners * embedding.barycentric[..., None]).sum(-2)
+        return (corners * embedding.barycentric.to(corners)[..., None]).sum(-2)
 
     def head_to_world(self, params: HeadParams) -> Float[Tensor, "*B 4 4"]:
         """Rigid motion of the skull (root and neck joints, translation; without scale) from rest pose to world."""
@@ -228,7 +232,7 @@ class SkinnedHead(nn.Module):
 
 
 def fingerprint(*arrays: Tensor) -> str:
-    """SHA-256 (hex) over arrays as stored: floats as little-endian float32, integers as little-endian int32, C order."""
+    """SHA-256 (hex) over arrays: floats as little-endian float32, integers as little-endian int32, C order."""
     digest = hashlib.sha256()
     for array in arrays:
         kind = "<f4" if array.is_floating_point() else "<i4"

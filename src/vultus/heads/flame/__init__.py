@@ -1,0 +1,7 @@
+"""FLAME (Li et al. 2017) from the files its users obtain under its own licence. The formula is `SkinnedHead`'s."""
+
+from vultus.heads.flame.conventions import centred_at_root, texture_grid
+from vultus.heads.flame.loading import load_flame
+from vultus.heads.flame.teeth import FlameArrays, add_teeth
+
+__all__ = ["FlameArrays", "add_teeth", "centred_at_root", "load_flame", "texture_grid"]
