@@ -1,5 +1,6 @@
 """Captures: pictures of a person with masks, cameras and head parameters; one class, several layouts on disk."""
 
+from vultus.captures.below_line import below_line_mask
 from vultus.captures.capture import Capture, Source, View
 from vultus.captures.motions import head_of_motion, read_motion, write_motion
 from vultus.captures.reading import open_capture
@@ -10,6 +11,7 @@ __all__ = [
     "CaptureWriter",
     "Source",
     "View",
+    "below_line_mask",
     "head_of_motion",
     "open_capture",
     "read_motion",

@@ -1,0 +1,48 @@
+"""Cutting a picture off below the neck, where the head model ends.
+
+Source: the masking of GaussianAvatars' published captures: a line in the direction of the two neck points, through the
+frontmost point of the mesh's lower border, with a blurred edge.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.cameras import Camera
+from vultus.errors import VultusError
+from vultus.heads import HeadModel
+
+_POINTS = ("neck_left_point", "neck_right_point", "front_bottom_point")
+_EDGE = 0.03
+
+
+def below_line_mask(head: HeadModel, vertices: Float[Tensor, "V 3"], camera: Camera) -> Float[Tensor, "H W"]:
+    """What to keep of a picture: 1 above the line where the head model ends, 0 below it, a narrow ramp between.
+
+    `vertices` are the posed head's, `camera` is unbatched. Multiply the picture's mask by the result.
+
+    Raises:
+        VultusError: the head model does not name its neck and border points, or they are behind the camera.
+    """
+    missing = [name for name in _POINTS if name not in head.regions]
+    if missing:
+        raise VultusError(f"the head model {head.name} has no point {missing[0]!r}, so that the neck cannot be cut off")
+    indices = torch.stack([head.regions[name][0] for name in _POINTS]).to(vertices.device)
+    points = vertices.detach()[indices]
+    if bool((camera.to_camera(points)[:, 2] <= 0).any()):
+        raise VultusError("the neck is behind the camera, so that it cannot be cut off; the head's pose is wrong")
+    left, right, bottom = camera.project(points)
+    along = left - right
+    # The normal that points up in the picture (y is down), also if the head is upside down relative to its neck line.
+    normal = torch.stack([along[1], -along[0]])
+    normal = normal / normal.norm().clamp_min(1e-6)
+    inside = camera.project(vertices.detach().mean(dim=-2, keepdim=True))[0]
+    normal = torch.where(((inside - bottom) * normal).sum() < 0, -normal, normal)
+    x = torch.arange(camera.width, device=points.device) + 0.5
+    y = torch.arange(camera.height, device=points.device) + 0.5
+    distance = (x[None, :] - bottom[0]) * normal[0] + (y[:, None] - bottom[1]) * normal[1]
+    # The published edge is blurred by a window of this width under a Gaussian far wider than it: in effect a ramp.
+    ramp = max(_EDGE * camera.width, 1.0)
+    return (distance / ramp + 0.5).clamp(0, 1)
