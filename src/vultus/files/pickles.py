@@ -162,6 +162,11 @@ def _rebuild_old_object(kind: Any, base: Any, state: Any) -> Any:
     return kind.__new__(kind)
 
 
+def _no_bytes() -> bytes:
+    """How Python 3 writes empty bytes for Python 2."""
+    return b""
+
+
 def _make_set(items: Any = ()) -> set:
     return set(items)
 
@@ -185,6 +190,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "_codecs encode": _encode,
     "copy_reg _reconstructor": _rebuild_old_object,
     "copyreg _reconstructor": _rebuild_old_object,
+    "__builtin__ bytes": _no_bytes,
     "__builtin__ set": _make_set,
     "builtins set": _make_set,
     "collections OrderedDict": _make_dict,
