@@ -16,7 +16,7 @@ from vultus import kernels
 from vultus.cameras import Camera
 from vultus.errors import VultusError
 from vultus.splats.gaussians import Gaussians
-from vultus.splats.rasterize import Raster, RasterInfo
+from vultus.splats.rasterize import Raster, RasterInfo, Work
 from vultus.splats.settings import RasterSettings
 
 _MAX_SIZE = 16384
@@ -211,5 +211,5 @@ def rasterize_cpu(
     if keep:
         work.means2d.requires_grad_()
     images = _Rasterize.apply(work, keep, depth, *tensors, work.means2d)
-    info = RasterInfo(work.means2d, work.radii, work.depths, work.absgrad)
+    info = RasterInfo(work.means2d, work.radii, work.depths, work.absgrad, Work(*work.statistics))
     return Raster(images[0], images[1], images[2] if depth else None, info)

@@ -24,6 +24,16 @@ _log = logging.getLogger("vultus")
 
 
 @dataclass(frozen=True)
+class Work:
+    """What the compiled backend did: (tile, Gaussian) list entries, those visited before the pixels of their tile were
+    finished, and pixels tested against a Gaussian."""
+
+    entries: int
+    visited: int
+    evaluated: int
+
+
+@dataclass(frozen=True)
 class RasterInfo:
     """What densification and debugging need besides the image.
 
@@ -32,12 +42,14 @@ class RasterInfo:
     radii: half the size of the drawn box in x and y, whole pixels; 0 where the Gaussian is not drawn at all.
     depths: camera-space z of the centres, metres.
     absgrad: with RasterSettings.absgrad, the sum over pixels of the absolute gradient, filled by `backward`.
+    work: counters of the compiled backend.
     """
 
     means2d: Float[Tensor, "*B N 2"]
     radii: Int[Tensor, "*B N 2"]
     depths: Float[Tensor, "*B N"]
     absgrad: Float[Tensor, "*B N 2"] | None = None
+    work: Work | None = None
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,8 @@ EXPORT int vultus_splats_backward(const SplatScene* scene, Workspace* state, con
   return kernels()->backward(scene, state, gradients);
 }
 
+EXPORT double vultus_multiply_add_rate(int threads) { return kernels()->multiply_add_rate(threads); }
+
 EXPORT void vultus_release(Workspace* state) { workspace_give(state); }
 
 EXPORT int vultus_draw_mesh(const MeshScene* scene, MeshImage* image) { return draw_mesh(scene, image); }

@@ -11,6 +11,7 @@
 // that results do not depend on the number of threads.
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #include "harmonics.h"
 #include "projection.h"
@@ -266,23 +267,34 @@ bool build_lists(State& st, Workspace* state, Workspace* x, int threads, int row
 
 // ---- tiles ----
 
-struct Job {
-  uint16_t segment, local;
-  float rb, rc, dy;  // exponent = na dx^2 + rb dx + rc
-};
-
+// The Gaussians that a tile works on at once, with centres relative to the tile, and the segments they reach.
 struct Batch {
   Record records[BATCH];
-  Job jobs[BATCH * SEGMENTS];
+  alignas(64) float rb[BATCH][TILE], rc[BATCH][TILE];  // by row: exponent = na dx^2 + rb dx + rc
+  uint8_t segment[BATCH * SEGMENTS + 8], local[BATCH * SEGMENTS + 8];
   uint8_t count[BATCH][SUBS];
-  int gaussians, size;
+  int size;
 };
+
+// Positions of the set bits of a byte, as bytes.
+struct BitTable {
+  uint64_t places[256];
+  constexpr BitTable() : places() {
+    for (int mask = 0; mask < 256; mask++) {
+      int n = 0;
+      for (int bit = 0; bit < 8; bit++)
+        if (mask >> bit & 1) places[mask] |= uint64_t(bit) << (8 * n++);
+    }
+  }
+};
+constexpr BitTable BITS;
+const uint64_t EVERY_BYTE = 0x0101010101010101u;
 
 struct Tile {
   float x0, y0;
   int rows, columns;      // inside the image
   uint32_t live[SUBS];    // rows of which some pixel is still open
-  V pixels[SUBS];         // centres of a segment's pixels, x
+  V pixels[SUBS];         // x of the pixel centres, relative to the tile
   bool open() const {
     uint32_t any = 0;
     for (uint32_t l : live) any |= l;
@@ -301,7 +313,7 @@ void open_tile(const State& st, int tile, Tile& t, float* transmittance, int str
   t.rows = rows < TILE ? rows : TILE;
   for (int sub = 0; sub < SUBS; sub++) {
     V ramp = load(RAMP + sub * W);
-    t.pixels[sub] = ramp + splat(t.x0);
+    t.pixels[sub] = ramp;
     V inside = select(le(ramp, splat(float(t.columns))), splat(1.f), splat(-1.f));
     t.live[sub] = sub * W < t.columns ? (1u << t.rows) - 1 : 0;
     for (int row = 0; row < TILE; row++)
@@ -313,54 +325,52 @@ void collect_jobs(const State& st, const Tile& t, const int32_t* ids, int count,
   int size = 0;
   const V slack = splat(LOG2_CUTOFF - 1e-3f);
   for (int g = 0; g < count; g++) {
-    const Record& r = b.records[g] = st.records[ids[g]];
+    Record& r = b.records[g] = st.records[ids[g]];
     if (g + 4 < count) __builtin_prefetch(&st.records[ids[g + 4]]);
-    alignas(64) float rbs[TILE], rcs[TILE], dys[TILE];
+    r.x -= t.x0, r.y -= t.y0;
     V dxs[SUBS], rb[SUBS], rc[SUBS];
     const V na = splat(r.na);
     for (int v = 0; v < SUBS; v++) {
-      V dy = load(RAMP + v * W) + splat(t.y0 - r.y);
+      V dy = load(RAMP + v * W) - splat(r.y);
       rb[v] = dy * splat(r.nb);
       rc[v] = fma(dy * dy, splat(r.nc), splat(r.lo));
       dxs[v] = rb[v] * splat(r.vertex);  // where the exponent is largest along the row
-      store(dys + v * W, dy);
-      store(rbs + v * W, rb[v]);
-      store(rcs + v * W, rc[v]);
+      store(b.rb[g] + v * W, rb[v]);
+      store(b.rc[g] + v * W, rc[v]);
     }
     for (int sub = 0; sub < SUBS; sub++) {
-      float low = t.x0 + float(sub * W) + 0.5f - r.x;
+      const V low = splat(float(sub * W) + 0.5f - r.x), high = splat(float(sub * W + W) - 0.5f - r.x);
       uint32_t reached = 0;
       for (int v = 0; v < SUBS; v++) {
-        V dx = smaller(larger(dxs[v], splat(low)), splat(low + float(W - 1)));
+        V dx = smaller(larger(dxs[v], low), high);
         reached |= bits(ge(fma(dx, fma(dx, na, rb[v]), rc[v]), slack)) << (v * W);
       }
       reached &= t.live[sub];
       int before = size;
-      while (reached) {
-        int row = __builtin_ctz(reached);
-        reached &= reached - 1;
-        Job& job = b.jobs[size++];
-        job.segment = uint16_t(sub * TILE + row);
-        job.local = uint16_t(g);
-        job.rb = rbs[row], job.rc = rcs[row], job.dy = dys[row];
+      for (int half = 0; half < 2; half++) {
+        uint32_t mask = reached >> (8 * half) & 255;
+        uint64_t segments = BITS.places[mask] + EVERY_BYTE * uint64_t(sub * TILE + 8 * half), local = EVERY_BYTE * uint64_t(g);
+        memcpy(b.segment + size, &segments, 8);
+        memcpy(b.local + size, &local, 8);
+        size += __builtin_popcount(mask);
       }
       b.count[g][sub] = uint8_t(size - before);
     }
   }
-  b.gaussians = count;
   b.size = size;
 }
 
 struct Hit {
   M drawn;
-  V raw, alpha, before, weight, dx;
+  V raw, alpha, before, weight;
 };
 
-// Evaluates one job and moves the transmittance (at `slot`) on. A closed pixel has its transmittance negated.
-inline Hit evaluate(const Job& job, const Record& r, Tile& t, float alpha_max, float* slot, V dx) {
+// Evaluates Gaussian g of the batch at one segment and moves the transmittance (at `slot`) on. A closed pixel has its transmittance negated.
+inline Hit evaluate(const Batch& b, int g, int segment, Tile& t, float alpha_max, float* slot, V dx) {
   Hit h;
-  h.dx = dx;
-  V exponent = fma(dx, fma(dx, splat(r.na), splat(job.rb)), splat(job.rc));
+  const Record& r = b.records[g];
+  const int row = segment % TILE;
+  V exponent = fma(dx, fma(dx, splat(r.na), splat(b.rb[g][row])), splat(b.rc[g][row]));
   exponent = smaller(exponent, splat(r.lo));
   V before = load(slot);
   M drawn = both(ge(exponent, splat(LOG2_CUTOFF)), gt(before, splat(0.f)));
@@ -372,7 +382,7 @@ inline Hit evaluate(const Job& job, const Record& r, Tile& t, float alpha_max, f
   if (__builtin_expect(bits(stopped) != 0, 0)) {
     kept = select(stopped, splat(0.f) - before, before);
     drawn = without(drawn, stopped);
-    if (!bits(gt(kept, splat(0.f)))) t.live[job.segment / TILE] &= ~(1u << (job.segment % TILE));
+    if (!bits(gt(kept, splat(0.f)))) t.live[segment / TILE] &= ~(1u << row);
   }
   h.drawn = drawn;
   h.before = before;
@@ -424,11 +434,11 @@ void forward_direct(const TileTask& k, int tile, int64_t* work, Batch& batch) {
     e += count;
     work[1] += batch.size;
     for (int j = 0; j < batch.size; j++) {
-      const Job& job = batch.jobs[j];
-      const Record& r = batch.records[job.local];
-      float* slot = sums + job.segment * STRIDE;
-      V dx = t.pixels[SUBS == 1 ? 0 : job.segment / TILE] - splat(r.x);
-      Hit h = evaluate(job, r, t, st.alpha_max, slot, dx);
+      const int segment = batch.segment[j], g = batch.local[j];
+      const Record& r = batch.records[g];
+      float* slot = sums + segment * STRIDE;
+      V dx = t.pixels[SUBS == 1 ? 0 : segment / TILE] - splat(r.x);
+      Hit h = evaluate(batch, g, segment, t, st.alpha_max, slot, dx);
       for (int c = 0; c < C; c++) {
         float* a = slot + (1 + c) * W;
         store(a, fma(h.weight, splat(r.f[c]), load(a)));
@@ -454,19 +464,18 @@ void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, floa
     int count = end - e < BATCH ? end - e : int(BATCH);
     collect_jobs(st, t, st.ids + e, count, batch);
     for (int j = 0; j < batch.size; j++) {
-      const Job& job = batch.jobs[j];
-      const Record& r = batch.records[job.local];
-      V dx = t.pixels[SUBS == 1 ? 0 : job.segment / TILE] - splat(r.x);
-      Hit h = evaluate(job, r, t, st.alpha_max, transmittance + job.segment * W, dx);
+      const int segment = batch.segment[j], g = batch.local[j];
+      V dx = t.pixels[SUBS == 1 ? 0 : segment / TILE] - splat(batch.records[g].x);
+      Hit h = evaluate(batch, g, segment, t, st.alpha_max, transmittance + segment * W, dx);
       unsigned drawn = bits(h.drawn);
       if (!drawn) continue;
       store(weights, h.weight);
-      const float* f = st.features + size_t(st.ids[e + job.local]) * padded;
-      float* segment = sums + size_t(job.segment) * W * padded;
+      const float* f = st.features + size_t(st.ids[e + g]) * padded;
+      float* pixels = sums + size_t(segment) * W * padded;
       while (drawn) {
         int lane = __builtin_ctz(drawn);
         drawn &= drawn - 1;
-        float* a = segment + lane * padded;
+        float* a = pixels + lane * padded;
         V w = splat(weights[lane]);
         for (int c = 0; c < padded; c += W) store(a + c, fma(w, load(f + c), load(a + c)));
       }
@@ -658,7 +667,7 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
     int count = end - e < BATCH ? end - e : int(BATCH);
     collect_jobs(st, t, st.ids + e, count, batch);
     e += count;
-    const Job* job = batch.jobs;
+    const uint8_t* job = batch.segment;
     for (int g = 0; g < count; g++, out += SUMS) {
       const Record& r = batch.records[g];
       V total[SUMS];
@@ -673,9 +682,9 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
         const V dx = t.pixels[sub] - splat(r.x);
         V s0 = zero, sy = zero, syy = zero, ax = zero, ay = zero, colors[C];
         for (int c = 0; c < C; c++) colors[c] = zero;
-        for (const Job* last = job + jobs; job < last; job++) {
-          float* slot = pixels + job->segment * STRIDE;
-          Hit h = evaluate(*job, r, t, st.alpha_max, slot, dx);
+        for (const uint8_t* last = job + jobs; job < last; job++) {
+          float* slot = pixels + *job * STRIDE;
+          Hit h = evaluate(batch, g, *job, t, st.alpha_max, slot, dx);
           V seen = zero;
           for (int c = 0; c < C; c++) {
             V v = load(slot + (2 + c) * W);
@@ -687,7 +696,7 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
           V d_alpha = fma(z, reciprocal(one - h.alpha), h.before * seen);
           // The clamp at alpha_max passes no gradient.
           V a = keep(both(h.drawn, le(h.raw, splat(st.alpha_max))), h.alpha * d_alpha);
-          V dy = splat(job->dy), a_dy = a * dy;
+          V dy = splat(RAMP[*job % TILE] - r.y), a_dy = a * dy;
           s0 = s0 + a;
           sy = sy + a_dy;
           syy = fma(a_dy, dy, syy);
@@ -743,7 +752,7 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, float* scratch) {
   while (e < end) {
     int count = end - e < BATCH ? end - e : int(BATCH);
     collect_jobs(st, t, st.ids + e, count, batch);
-    const Job* job = batch.jobs;
+    const uint8_t* job = batch.segment;
     for (int g = 0; g < count; g++, out += columns) {
       const Record& r = batch.records[g];
       const float* f = st.features + size_t(st.ids[e + g]) * padded;
@@ -753,12 +762,12 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, float* scratch) {
       for (int sub = 0; sub < SUBS; sub++) {
         const V dx = t.pixels[sub] - splat(r.x);
         V s0 = zero, sy = zero, syy = zero;
-        for (const Job* last = job + batch.count[g][sub]; job < last; job++) {
-          float* slot = pixels + job->segment * 2 * W;
-          Hit h = evaluate(*job, r, t, st.alpha_max, slot, dx);
+        for (const uint8_t* last = job + batch.count[g][sub]; job < last; job++) {
+          float* slot = pixels + *job * 2 * W;
+          Hit h = evaluate(batch, g, *job, t, st.alpha_max, slot, dx);
           unsigned drawn = bits(h.drawn);
           if (!drawn) continue;
-          const float* v = by_channel + size_t(job->segment) * channels * W;
+          const float* v = by_channel + size_t(*job) * channels * W;
           V seen = zero, seen2 = zero;
           int c = 0;
           for (; c + 2 <= channels; c += 2) {
@@ -771,7 +780,7 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, float* scratch) {
           store(slot + W, z);
           V d_alpha = fma(z, reciprocal(one - h.alpha), h.before * seen);
           V a = keep(both(h.drawn, le(h.raw, splat(st.alpha_max))), h.alpha * d_alpha);
-          V dy = splat(job->dy), a_dy = a * dy;
+          V dy = splat(RAMP[*job % TILE] - r.y), a_dy = a * dy;
           s0 = s0 + a;
           sy = sy + a_dy;
           syy = fma(a_dy, dy, syy);
@@ -780,7 +789,7 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, float* scratch) {
             total[7] = total[7] + magnitude(a * fma(dx, splat(r.nb), splat(2 * r.nc) * dy));
           }
           store(weights, h.weight);
-          const float* row = by_pixel + size_t(job->segment) * W * padded;
+          const float* row = by_pixel + size_t(*job) * W * padded;
           for (int first = 0; first < padded; first += 4 * W) {
             V s[4];
             int vectors = (padded - first) / W < 4 ? (padded - first) / W : 4;
@@ -1020,6 +1029,29 @@ int backward(const SplatScene* scene, Workspace* state, const SplatGradients* gr
   return error;
 }
 
+// ---- the machine's ceiling, for benchmarks ----
+
+double multiply_add_rate(int threads) {
+  const int64_t rounds = 2000000;
+  const int chains = 10;
+  if (threads < 1) threads = 1;
+  float sink = 0;
+  timespec begin, end;
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  run(threads, threads, [&](int64_t, int) {
+    V a[chains], b = splat(0.999f), c = splat(1e-3f);
+    for (int i = 0; i < chains; i++) a[i] = splat(1e-3f * float(i));
+    for (int64_t n = 0; n < rounds; n++)
+      for (int i = 0; i < chains; i++) a[i] = fma(a[i], b, c);
+    for (int i = 1; i < chains; i++) a[0] = a[0] + a[i];
+    float s = sum(a[0]);
+    __atomic_store(&sink, &s, __ATOMIC_RELAXED);
+  });
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  double seconds = double(end.tv_sec - begin.tv_sec) + 1e-9 * double(end.tv_nsec - begin.tv_nsec);
+  return double(rounds) * chains * W * threads / seconds;
+}
+
 }  // namespace
 
 #define VULTUS_NAME2(isa) vultus_splats_##isa
@@ -1028,5 +1060,5 @@ int backward(const SplatScene* scene, Workspace* state, const SplatGradients* gr
 #define VULTUS_TEXT(isa) VULTUS_TEXT2(isa)
 extern "C" {
 extern const SplatKernels VULTUS_NAME(VULTUS_ISA);
-const SplatKernels VULTUS_NAME(VULTUS_ISA) = {VULTUS_TEXT(VULTUS_ISA), forward, backward};
+const SplatKernels VULTUS_NAME(VULTUS_ISA) = {VULTUS_TEXT(VULTUS_ISA), forward, backward, multiply_add_rate};
 }

@@ -35,4 +35,5 @@ struct SplatKernels {
   const char* name;
   SplatForward forward;
   SplatBackward backward;
+  double (*multiply_add_rate)(int threads);  // lanes per second, of independent multiply-adds
 };
