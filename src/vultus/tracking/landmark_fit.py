@@ -19,7 +19,7 @@ from vultus.heads import SkinnedHead
 from vultus.motion import HeadParams
 from vultus.tracking.detectors import mp478_to_ibug70
 from vultus.tracking.landmark_model import LandmarkModel
-from vultus.tracking.landmark_regions import base_weights, closures, outer_eye_corners, regions
+from vultus.tracking.landmark_regions import base_weights, closures, fitted_points, outer_eye_corners, regions
 from vultus.tracking.landmark_solver import CAMERA_DISTANCE, Layout, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
 
@@ -121,18 +121,18 @@ def fit_landmarks(
     if not seen.any():
         raise VultusError("no face was found in any frame, so there is nothing to fit")
     model = LandmarkModel.of(head, landmark_set, None if shared is None else shared.offset)
+    rows = fitted_points(observations.set_name, model.ids.numpy())
+    model, observations = model.select(torch.from_numpy(rows)), replace(observations, points=observations.points[:, rows])
     focal = settings.focal
     if shared is not None:
         focal = shared.focal_for(observations.width, observations.height)
-    if shared is None:
+    identity = None if shared is None else shared.identity.double()
+    if identity is None and len(seen) > 1:
         frames = np.flatnonzero(seen)
-        chosen = frames[
-            np.unique(np.linspace(0, len(frames) - 1, min(settings.key_frames, len(frames))).round().astype(int))
-        ]
-        state, _, _ = _solve(head, model, observations.select(chosen), replace(settings, smooth=0.0), focal, None)
+        spread = np.linspace(0, len(frames) - 1, min(settings.key_frames, len(frames))).round().astype(int)
+        key = observations.select(frames[np.unique(spread)])
+        state, _, _ = _solve(head, model, key, replace(settings, smooth=0.0), focal, None)
         identity, focal = state.identity, float(np.exp(state.log_focal))
-    else:
-        identity = shared.identity.double()
     state, converged, iterations = _solve(head, model, observations, settings, focal, identity)
     return _as_fit(head, model, observations, settings, state, shared, converged, iterations)
 

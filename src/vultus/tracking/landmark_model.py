@@ -9,7 +9,7 @@ and every derivative is closed form.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -78,8 +78,6 @@ class LandmarkModel:
 
     def select(self, rows: Int[Tensor, "M"]) -> LandmarkModel:
         """The model of some of the landmarks."""
-        from dataclasses import replace
-
         return replace(
             self,
             ids=self.ids[rows],
@@ -141,42 +139,46 @@ class LandmarkState:
         """World positions, metres."""
         return self.parts.sum(1)
 
-    def coefficient_derivative(self, columns: Int[Tensor, "K"]) -> Float[Tensor, "N L 3 K"]:
-        """∂X/∂(basis coefficient) for the given columns of the bases, the correctives' share not included."""
+    def coefficient_derivative(
+        self, columns: Int[Tensor, "K"], onto: Float[Tensor, "N L R 3"]
+    ) -> Float[Tensor, "N L R K"]:
+        """`onto` times ∂X/∂(basis coefficient) for some columns of the bases, the correctives' share not included.
+
+        Multiplying by `onto` (a projection's derivative, say) first keeps every intermediate small.
+        """
         model = self.model
         basis, joint_basis = model.basis[..., columns], model.joint_basis[..., columns]  # [J L 3 K], [J 3 K]
+        carrying = [joint for joint in range(len(model.parents)) if bool(model.weights[joint].any())]
         moved = [joint_basis[0].expand(len(self.expression), 3, -1)]
         for joint, parent in enumerate(model.parents):
             if joint:
                 bone = joint_basis[joint] - joint_basis[parent]
                 moved.append(moved[parent] + self.rotation[:, parent] @ bone)
-        count, points = len(self.expression), basis.shape[1]
-        result = basis.new_zeros(count, points, 3, len(columns))
-        for joint in range(len(model.parents)):
-            if not bool(model.weights[joint].any()):
-                continue
-            turned = self.rotation[:, joint] @ basis[joint].permute(1, 0, 2).flatten(1)
-            result += turned.unflatten(-1, (points, -1)).permute(0, 2, 1, 3)
-            shift = moved[joint] - self.rotation[:, joint] @ joint_basis[joint]
-            result += model.weights[joint][None, :, None, None] * shift[:, None]
-        return result
+        count, points, rows = onto.shape[:3]
+        turned = torch.cat([onto @ self.rotation[:, joint, None] for joint in carrying], -1)  # [N L R 3J]
+        attached = torch.cat([basis[joint] for joint in carrying], 1)  # [L 3J K]
+        result = turned.permute(1, 0, 2, 3).reshape(points, count * rows, -1) @ attached
+        result = result.unflatten(1, (count, rows)).transpose(0, 1)
+        shares = torch.cat([onto * model.weights[joint][None, :, None, None] for joint in carrying], -1)
+        shifts = torch.cat([moved[joint] - self.rotation[:, joint] @ joint_basis[joint] for joint in carrying], 1)
+        return result + (shares.flatten(1, 2) @ shifts).unflatten(1, (points, rows))
 
-    def identity_derivative(self) -> Float[Tensor, "N L 3 S"]:
-        return self.coefficient_derivative(torch.arange(1, 1 + self.model.identity_count))
+    def identity_derivative(self, onto: Float[Tensor, "N L R 3"]) -> Float[Tensor, "N L R S"]:
+        """`onto` times ∂X/∂identity."""
+        return self.coefficient_derivative(torch.arange(1, 1 + self.model.identity_count), onto)
 
-    def expression_derivative(self) -> Float[Tensor, "N L 3 E"]:
-        """∂X/∂expression, with the correctives `4 a (1 − a)` that a component drives."""
+    def expression_derivative(self, onto: Float[Tensor, "N L R 3"]) -> Float[Tensor, "N L R E"]:
+        """`onto` times ∂X/∂expression, with the correctives `4 a (1 − a)` that a component drives."""
         model = self.model
         first = 1 + model.identity_count
-        result = self.coefficient_derivative(torch.arange(first, first + model.expression_count))
-        if model.corrective_drivers.numel():
-            first += model.expression_count
-            drivers = model.corrective_drivers
-            bent = self.coefficient_derivative(torch.arange(first, first + len(drivers)))
-            driver = self.expression[:, drivers]
-            slope = torch.where((driver > 0) & (driver < 1), 4 - 8 * driver, torch.zeros_like(driver))
-            result = result.index_add(-1, drivers, bent * slope[:, None, None])
-        return result
+        bent = model.corrective_drivers
+        columns = torch.arange(first, first + model.expression_count + len(bent))
+        result, correction = self.coefficient_derivative(columns, onto).split([model.expression_count, len(bent)], -1)
+        if not len(bent):
+            return result
+        driver = self.expression[:, bent]
+        slope = torch.where((driver > 0) & (driver < 1), 4 - 8 * driver, torch.zeros_like(driver))
+        return result.index_add(-1, bent, correction * slope[:, None, None])
 
     def joint_derivative(self, joint: int, axis_angle: Float[Tensor, "N 3"]) -> Float[Tensor, "N L 3 3"]:
         """∂X/∂(axis-angle of one joint); pose correctives are held fixed."""

@@ -32,6 +32,9 @@ _IBUG = {
     "iris": [68, 69],
 }
 
+_MEDIAPIPE_OTHERS = 6
+"""Of MediaPipe's points outside these regions every sixth is fitted: neighbours say the same."""
+
 _CLOSURES = {
     "mp478": {
         "lids": [(159, 145), (160, 144), (158, 153), (386, 374), (385, 380), (387, 373)],
@@ -52,6 +55,18 @@ def regions(set_name: str, ids: Int64[np.ndarray, "L"]) -> list[str]:
     table = _MEDIAPIPE if set_name == "mp478" else _IBUG
     owner = {point: region for region, points in table.items() for point in points}
     return [owner.get(int(point), "other") for point in ids]
+
+
+def fitted_points(set_name: str, ids: Int64[np.ndarray, "L"]) -> Int64[np.ndarray, "M"]:
+    """Rows of the points worth fitting: all of the named regions, iris centres only, and a thinned-out rest."""
+    if set_name != "mp478":
+        return np.arange(len(ids))
+    names = regions(set_name, ids)
+    kept = [
+        point in (468, 473) if name == "iris" else name != "other" or point % _MEDIAPIPE_OTHERS == 0
+        for name, point in zip(names, ids, strict=True)
+    ]
+    return np.flatnonzero(kept)
 
 
 def base_weights(set_name: str, ids: Int64[np.ndarray, "L"]) -> Float64[np.ndarray, "L"]:

@@ -161,31 +161,30 @@ class Problem:
             projection = points.new_zeros(*points.shape[:2], 2, 3)
             projection[..., 0, 0], projection[..., 1, 1] = focal / depth, -focal / depth
             projection[..., 2] = image / depth[..., None]
-            moved = self._frame_derivative(landmarks, state.frames[frames], free_frame)
+            parts = self._frame_derivative(landmarks, state.frames[frames], free_frame, projection)
             if free_identity:
-                moved = torch.cat([moved, landmarks.identity_derivative()], -1)
-            jacobian = projection @ moved
+                parts.append(landmarks.identity_derivative(projection))
             if free_focal:
-                jacobian = torch.cat([jacobian, image[..., None]], -1)
-            blocks.append(self._reduce(jacobian, self.residuals(state, frames), frames))
+                parts.append(image[..., None])
+            blocks.append(self._reduce(torch.cat(parts, -1), self.residuals(state, frames), frames))
         combined = torch.cat(blocks).numpy()
         return combined[..., :-1], combined[..., -1]
 
-    def _frame_derivative(self, landmarks: LandmarkState, values: Tensor, free: Tensor) -> Tensor:
+    def _frame_derivative(
+        self, landmarks: LandmarkState, values: Tensor, free: Tensor, projection: Tensor
+    ) -> list[Float64[Tensor, "N L 2 _"]]:
         joints = self.layout.joints(values)
-        count, points = landmarks.points.shape[:2]
-        columns = [landmarks.joint_derivative(0, joints[self.layout.joint_names[0]])]
-        columns.append(torch.eye(3, dtype=values.dtype).expand(count, points, 3, 3))
-        cache: dict[int, Tensor] = {}
+        columns = [projection @ landmarks.joint_derivative(0, joints[self.layout.joint_names[0]]), projection]
+        if not bool(free[6:].any()):
+            return [*columns, projection.new_zeros(*projection.shape[:3], self.layout.size - 6)]
+        turned: dict[int, Tensor] = {}
         for joint, axis in self.layout.joint_axes:
-            if joint not in cache:
-                cache[joint] = landmarks.joint_derivative(joint, joints[self.layout.joint_names[joint]])
-            columns.append(cache[joint][..., axis : axis + 1])
-        if bool(free[self.layout.first_expression :].any()):
-            columns.append(landmarks.expression_derivative()[..., list(self.layout.expression)])
-        else:
-            columns.append(values.new_zeros(count, points, 3, len(self.layout.expression)))
-        return torch.cat(columns, -1)
+            if joint not in turned:
+                angles = joints[self.layout.joint_names[joint]]
+                turned[joint] = projection @ landmarks.joint_derivative(joint, angles)
+            columns.append(turned[joint][..., axis : axis + 1])
+        columns.append(landmarks.expression_derivative(projection)[..., list(self.layout.expression)])
+        return columns
 
     def _reduce(self, jacobian: Tensor, residual: Tensor, frames: slice) -> Tensor:
         scale = self.point_scale[frames, None]

@@ -1,52 +1,61 @@
-"""Pictures that show how well a fit sits: the mesh's outline and features and the landmarks over the footage."""
+"""Pictures that show how well a fit sits: beside the picture, the shaded mesh and the landmarks over it."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+import torch
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor
 
 from vultus.cameras import Camera
 from vultus.heads import SkinnedHead
-from vultus.motion import HeadParams
+from vultus.meshes import interpolate, rasterize_mesh, vertex_normals
 
-_MESH, _DETECTED, _FITTED = (70, 255, 150, 90), (255, 60, 40, 255), (255, 235, 60, 255)
+_CLAY = (0.80, 0.86, 0.92)
+_SKIN_PART = 0
+_DETECTED, _FITTED = (255, 40, 40), (255, 235, 60)
+_OPACITY = 0.6
 
 
 def draw_overlay(
     image: UInt8[np.ndarray, "H W 3"],
     head: SkinnedHead,
-    params: HeadParams,
+    vertices: Float[Tensor, "V 3"],
     camera: Camera,
     detected: Float64[np.ndarray, "L 2"] | None,
     fitted: Float64[np.ndarray, "M 2"] | None,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """The front of the posed mesh as a wire, detected points red, the model's landmarks yellow, over the picture.
+) -> UInt8[np.ndarray, "H 2W 3"]:
+    """The picture, and beside it the posed mesh in clay with detected points in red and the model's in yellow.
 
-    `params` has no batch dimension; points are pixels of the picture.
+    Points are pixels of the picture; eyeballs stay uncovered, so that the gaze can be compared.
     """
-    from PIL import Image, ImageDraw
-
-    vertices = head.pose(params).vertices
-    projected = camera.project(vertices).numpy()
-    seen = camera.to_camera(vertices).numpy()
-    faces = head.faces.numpy()
-    a, b, c = (seen[faces[:, corner]] for corner in range(3))
-    front = (np.cross(b - a, c - a) * (a + b + c)).sum(-1) < 0
-    # The overlay is drawn at twice the size, so that thin lines stay thin.
-    canvas = Image.fromarray(image).resize((image.shape[1] * 2, image.shape[0] * 2), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(canvas, "RGBA")
-    for triangle in projected[faces[front]] * 2:
-        draw.polygon([(float(x), float(y)) for x, y in triangle], outline=_MESH)
-    for points, color, size in ((fitted, _FITTED, 3.0), (detected, _DETECTED, 2.0)):
+    raster = rasterize_mesh(vertices, head.faces, camera)
+    normals = vertex_normals(vertices, head.faces)
+    shading = interpolate(normals, head.faces, raster.face_ids, raster.barycentric)
+    light = torch.nn.functional.normalize(torch.tensor([0.35, 0.45, 0.85]), dim=0)
+    brightness = (0.3 + 0.75 * (torch.nn.functional.normalize(shading, dim=-1) @ light).clamp(0, 1))[..., None]
+    covered = raster.face_ids >= 0
+    part = head.attributes.get("part")
+    if part is not None:
+        corner = head.faces[raster.face_ids.clamp_min(0), 0]
+        covered &= part[corner] == _SKIN_PART
+    opacity = _OPACITY * covered[..., None].float()
+    picture = torch.from_numpy(image).float() / 255
+    mixed = picture * (1 - opacity) + (brightness * torch.tensor(_CLAY)).clamp(0, 1) * opacity
+    drawn = (mixed * 255).round().to(torch.uint8).numpy()
+    size = max(1, round(image.shape[1] / 400))
+    for points, color in ((fitted, _FITTED), (detected, _DETECTED)):
         if points is not None:
-            for x, y in points[np.isfinite(points).all(-1)] * 2:
-                draw.ellipse((x - size, y - size, x + size, y + size), fill=color)
-    return np.asarray(canvas.convert("RGB").resize((image.shape[1], image.shape[0]), Image.Resampling.LANCZOS))
+            _dots(drawn, points, color, size)
+    return np.concatenate([image, drawn], axis=1)
 
 
-def landmark_pixels(
-    head: SkinnedHead, params: HeadParams, camera: Camera, landmark_set: str
-) -> Float64[np.ndarray, "M 2"]:
-    """The model's own landmarks in the picture."""
-    points = head.landmarks(head.pose(params).vertices, landmark_set)
-    return camera.project(points).double().numpy()
+def _dots(image: UInt8[np.ndarray, "H W 3"], points: Float64[np.ndarray, "L 2"], color: tuple[int, ...], size: int) -> None:
+    """Paint squares of `size` pixels into the image; points outside or not finite are left out."""
+    corners = np.floor(points[np.isfinite(points).all(-1)] - (size - 1) / 2).astype(int)
+    height, width = image.shape[:2]
+    for dx in range(size):
+        for dy in range(size):
+            x, y = corners[:, 0] + dx, corners[:, 1] + dy
+            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            image[y[inside], x[inside]] = color

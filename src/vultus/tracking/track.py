@@ -230,6 +230,14 @@ def _projected(head: SkinnedHead, fit: Fit, frame: int, camera: Camera) -> np.nd
     return camera.project(head.pose(fit.params[frame]).vertices).double().numpy()
 
 
+def _model_points(head: SkinnedHead, vertices: Float[Tensor, "V 3"], fit: Fit, camera: Camera) -> np.ndarray:
+    """The fitted landmarks in the picture."""
+    landmark_set = "mediapipe" if fit.set_name == "mp478" else "ibug68"
+    row = {int(point): index for index, point in enumerate(head.landmark_sets[landmark_set].ids)}
+    points = camera.project(head.landmarks(vertices, landmark_set)).double().numpy()
+    return points[[row[int(point)] for point in fit.ids]]
+
+
 def _choose_crop(
     footage: Footage, head: SkinnedHead, fit: Fit, valid: Bool[np.ndarray, "N"], detector: Detector
 ) -> tuple[float, float, float]:
@@ -299,7 +307,8 @@ def _write_pictures(
         done += 1
         picture, _ = crop_and_resize(to_float(frame.image), fit.camera, box, settings.size, settings.size)
         points = camera_points(selection.points[frame.index], box, settings.size)
-        projected = _projected(head, fit, frame.index, camera)
+        vertices = head.pose(fit.params[frame.index]).vertices
+        projected = camera.project(vertices).double().numpy()
         if writer.has_image(frame.index, 0):
             writer.use_image(frame.index, 0)
         else:
@@ -323,7 +332,9 @@ def _write_pictures(
             selection.set_name, frame.index, 0, torch.from_numpy(np.nan_to_num(points)).float(), weights
         )
         if settings.overlay:
-            overlays.append(draw_overlay(to_uint8(picture), head, fit.params[frame.index], camera, points, None))
+            seen = points if fit.set_name != selection.set_name else points[fit.ids]
+            fitted = _model_points(head, vertices, fit, camera)
+            overlays.append(draw_overlay(to_uint8(picture), head, vertices, camera, seen, fitted))
     progress("cutting out the head", total, total, {})
     if overlays and footage.photo:
         write_png(writer.folder / "overlay.png", overlays[0])
