@@ -77,7 +77,7 @@ def rasterize_mesh(
     if backend == "auto":
         backend = "cpu" if kernels.status().available else "reference"
     draw = _draw_compiled if backend == "cpu" else draw_reference
-    positions = vertices.detach().float().expand(*batch, -1, -1).reshape(-1, *vertices.shape[-2:])
+    positions = vertices.detach().float().expand(*batch, -1, -1).reshape(batch.numel(), *vertices.shape[-2:])
     views = camera.world_to_camera.detach().float().expand(*batch, 4, 4).reshape(-1, 4, 4)
     Ks = camera.K.detach().float().expand(*batch, 3, 3).reshape(-1, 3, 3)
     images = []
@@ -167,7 +167,7 @@ def barycentric_at(
     image, row, column = covered.reshape(-1, *face_ids.shape[-2:]).nonzero(as_tuple=True)
     corners = faces[face_ids[covered]].long()
     points = camera.to_camera(vertices)
-    points = points.expand(*batch, *points.shape[-2:]).reshape(-1, *points.shape[-2:])
+    points = points.expand(*batch, *points.shape[-2:]).reshape(batch.numel(), *points.shape[-2:])
     K = camera.K.expand(*batch, 3, 3).reshape(-1, 3, 3)[image]
     triangle = points[image[:, None], corners]
     rays = _rays(column.to(points.dtype) + 0.5, row.to(points.dtype) + 0.5, K)
@@ -191,7 +191,7 @@ def interpolate(
     """Per-vertex attributes at every pixel, differentiable in attributes and barycentric; 0 where there is no face."""
     batch, covered = face_ids.shape[:-2], face_ids >= 0
     image = covered.reshape(-1, *face_ids.shape[-2:]).nonzero(as_tuple=True)[0]
-    values = attributes.expand(*batch, *attributes.shape[-2:]).reshape(-1, *attributes.shape[-2:])
+    values = attributes.expand(*batch, *attributes.shape[-2:]).reshape(batch.numel(), *attributes.shape[-2:])
     corners = values[image[:, None], faces[face_ids[covered]].long()]
     inside = (barycentric[covered][..., None] * corners).sum(-2)
     result = inside.new_zeros(*face_ids.shape, attributes.shape[-1])

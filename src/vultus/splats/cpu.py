@@ -17,7 +17,7 @@ from vultus.cameras import Camera
 from vultus.errors import VultusError
 from vultus.splats.gaussians import Gaussians
 from vultus.splats.rasterize import Raster, RasterInfo, Work
-from vultus.splats.settings import RasterSettings
+from vultus.splats.settings import UNUSABLE_CAMERA, RasterSettings
 
 _MAX_SIZE = 16384
 _NO_MEMORY, _BAD_CAMERA = 1, 2
@@ -63,7 +63,7 @@ def _check(error: int) -> None:
     if error == _NO_MEMORY:
         raise MemoryError("the rasteriser ran out of memory")
     if error == _BAD_CAMERA:
-        raise VultusError("the camera cannot be used: its matrices hold numbers that are not finite, or are singular")
+        raise VultusError(UNUSABLE_CAMERA)
 
 
 class _KernelState:

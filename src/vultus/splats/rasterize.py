@@ -150,7 +150,7 @@ def _rasterize_reference(
         if tensor is None:
             return [None] * batch.numel()
         shape = tensor.shape[tensor.dim() - tail :]
-        return list(tensor.expand(*batch, *shape).reshape(-1, *shape).unbind(0))
+        return list(tensor.expand(*batch, *shape).reshape(batch.numel(), *shape).unbind(0))
 
     parts = {"means": 2, "rotations": 2, "scales": 2, "opacities": 1, "sh": 3, "features": 2}
     split = {name: images(getattr(gaussians, name), tail) for name, tail in parts.items()}

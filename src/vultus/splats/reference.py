@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from vultus.cameras import Camera
+from vultus.errors import VultusError
 from vultus.splats.gaussians import Gaussians
 from vultus.splats.settings import (
     ALPHA_CUTOFF,
@@ -23,6 +24,7 @@ from vultus.splats.settings import (
     MIN_TRANSMITTANCE,
     TIGHT_SIGMAS,
     TILE,
+    UNUSABLE_CAMERA,
     RasterSettings,
 )
 from vultus.splats.sh import sh_to_rgb
@@ -126,6 +128,11 @@ def rasterize_one(
 ]:
     """Colour, alpha, accumulated depth, projected means, radii and depths of unbatched Gaussians seen by one camera."""
     width, height = camera.width, camera.height
+    with torch.no_grad():
+        usable = camera.world_to_camera[:3].isfinite().all() and camera.K.isfinite().all()
+        usable = usable and torch.linalg.det(camera.world_to_camera[:3, :3]) * camera.K[0, 0] * camera.K[1, 1] != 0
+    if not usable:
+        raise VultusError(UNUSABLE_CAMERA)
     drawable = _drawable(gaussians, settings)
     # Gaussians that cannot be drawn are replaced by harmless ones before any arithmetic, so that their gradient is 0.
     means = torch.where(drawable[:, None], gaussians.means, torch.zeros_like(gaussians.means))

@@ -19,6 +19,7 @@ TIGHT_SIGMAS = 3.33
 """Beyond this many standard deviations alpha is below `ALPHA_CUTOFF` for any opacity."""
 TILE = 16
 """Side of a tile in pixels; visible in images only with `extent="inria"`, which cuts Gaussians at tile borders."""
+UNUSABLE_CAMERA = "the camera cannot be used: its matrices hold numbers that are not finite, or are singular"
 
 
 @dataclass(frozen=True)
