@@ -16,6 +16,7 @@ from vultus.files import read_npz, write_npz
 from vultus.heads import SkinnedHead, load_head, read_head, write_head
 from vultus.heads.contour import contour_rows, pose_yaw_degrees, yaw_degrees
 from vultus.heads.flame import load_flame
+from vultus.heads.flame.companions import read_landmark_embedding
 from vultus.rotations import axis_angle_to_matrix
 
 VERTICES, FACES = 5023, 9976
@@ -252,6 +253,50 @@ def test_damaged_companions(flame_folder: Path, tmp_path: Path, file: str, conte
     (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(VultusError, match=message):
         load_flame(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("full_lmk_faces_idx", np.full((1, 70), FACES)),
+        ("full_lmk_faces_idx", np.zeros(70, np.int64)),
+        ("full_lmk_faces_idx", np.zeros((1, 70))),
+        ("full_lmk_bary_coords", np.full((1, 70, 3), 0.5)),
+        ("full_lmk_bary_coords", np.full((1, 70, 3), np.nan)),
+        ("full_lmk_bary_coords", np.zeros((1, 4))),
+        ("dynamic_lmk_faces_idx", np.zeros((78, 17), np.int64)),
+        ("dynamic_lmk_bary_coords", "text"),
+        ("full_lmk_bary_coords", None),
+    ],
+)
+def test_malformed_embeddings(flame_folder: Path, tmp_path: Path, key: str, value: Any) -> None:
+    good = np.load(flame_folder / "landmark_embedding_with_eyes.npy", allow_pickle=True)[()]
+    np.save(tmp_path / "e.npy", np.array(good | {key: value}, dtype=object))
+    with pytest.raises(VultusError, match=r"e\.npy"):
+        read_landmark_embedding(tmp_path / "e.npy", FACES)
+
+
+def test_older_embedding_files(flame_folder: Path, tmp_path: Path) -> None:
+    good = np.load(flame_folder / "landmark_embedding_with_eyes.npy", allow_pickle=True)[()]
+    rows = {
+        "lmk_face_idx": [row.numpy().astype(np.uint32) for row in good["dynamic_lmk_faces_idx"]],
+        "lmk_b_coords": [row.double().numpy() for row in good["dynamic_lmk_bary_coords"]],
+    }
+    np.save(tmp_path / "flame_dynamic_embedding.npy", np.array(rows, dtype=object))
+    static = {
+        "lmk_face_idx": good["full_lmk_faces_idx"][0, 17:68].astype(np.uint32),
+        "lmk_b_coords": good["full_lmk_bary_coords"][0, 17:68],
+    }
+    (tmp_path / "flame_static_embedding.pkl").write_bytes(pickle.dumps(static, 2))
+    (tmp_path / "generic_model.pkl").symlink_to(flame_folder / "flame2023.pkl")
+    old, new = load_flame(tmp_path), load_flame(flame_folder)
+    assert old.landmark_sets["ibug68"].ids.tolist() == list(range(17, 68))
+    torch.testing.assert_close(
+        old.landmarks(old.template, "ibug68"), new.landmarks(new.template, "ibug68")[17:68], atol=1e-6, rtol=0
+    )
+    assert old.contour is not None
+    assert new.contour is not None
+    assert torch.equal(old.contour.faces, new.contour.faces)
 
 
 class TestNativeFile:

@@ -60,8 +60,10 @@ def read_masks(path: Path, vertices: int) -> dict[str, Int[Tensor, "_"]]:
 def read_landmark_embedding(path: Path, faces: int) -> tuple[LandmarkSet, ContourTable | None]:
     """The fixed 68 or 70 landmarks and the sliding contour of `landmark_embedding*.npy`. Raises VultusError."""
     content = read_object_npy(path)
-    index = _entry(path, content, "full_lmk_faces_idx")
-    fixed = _embedding(path, index.reshape(-1), _entry(path, content, "full_lmk_bary_coords").reshape(-1, 3), faces)
+    corners, weights = _entry(path, content, "full_lmk_faces_idx"), _entry(path, content, "full_lmk_bary_coords")
+    if corners.shape[:1] != (1,) or weights.shape[:1] != (1,):
+        raise VultusError(f"{path}: its full landmarks have the shapes {corners.shape} and {weights.shape}")
+    fixed = _embedding(path, corners[0], weights[0], faces)
     contour = None
     if "dynamic_lmk_faces_idx" in content:
         contour = _contour(
