@@ -19,7 +19,9 @@ from vultus.workflows.create import CreateSettings, create_avatar
 source, output, steps, moment = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 kind, *rest = moment.split(":")
 how = signal.SIGINT if kind == "interrupt" else signal.SIGKILL
-stage, count = (rest[0], int(rest[1])) if kind == "interrupt" else (kind, int(rest[0]) if rest and kind != "rename" else 0)
+stage, count = (
+    (rest[0], int(rest[1])) if kind == "interrupt" else (kind, int(rest[0]) if rest and kind != "rename" else 0)
+)
 
 
 def progress(name: str, done: int, total: int, figures: Mapping[str, float]) -> None:

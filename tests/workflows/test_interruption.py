@@ -41,9 +41,7 @@ MOMENTS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_goes_on_to_the_same_avatar(
-    clip: Path, tmp_path: Path, uninterrupted: Path, moment: str
-) -> None:
+def test_a_killed_run_goes_on_to_the_same_avatar(clip: Path, tmp_path: Path, uninterrupted: Path, moment: str) -> None:
     output = tmp_path / "run"
     died = _run(clip, output, moment)
     assert died == (130 if moment.startswith("interrupt") else -9), "the run was to die at this moment"

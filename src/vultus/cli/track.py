@@ -41,9 +41,7 @@ def track(
     from vultus.tracking.track import TrackSettings
     from vultus.tracking.track import track as track_source
 
-    settings = TrackSettings(
-        size=size, face=face, frames=frames, focal=focal, photometric=photometric, offsets=offsets
-    )
+    settings = TrackSettings(size=size, face=face, frames=frames, focal=focal, photometric=photometric, offsets=offsets)
     with progress_bars() as progress:
         capture = track_source(input, output, head=load_head(head), settings=settings, progress=progress)
     print(f"{output}: {len(capture.views)} frames; look at {output / 'overlay.mp4'} and {output / 'report.json'}")

@@ -42,9 +42,7 @@ class Reenactment:
     frames: int
 
 
-def evaluate_reenactment(
-    avatar: Avatar, train: Capture, test: Capture, *, progress: Progress = silent
-) -> Reenactment:
+def evaluate_reenactment(avatar: Avatar, train: Capture, test: Capture, *, progress: Progress = silent) -> Reenactment:
     """Score an avatar on the frames of `test`, whose head parameters come from a tracker that never saw the avatar.
 
     Baselines: the mean of the training frames, and for every test frame the training frame whose landmarks are nearest

@@ -1,0 +1,70 @@
+"""vultus animate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+def animate(
+    avatar: Positional[Path],
+    driver: Annotated[str, arg(aliases=["-d"])],
+    output: Annotated[Path, arg(aliases=["-o"])],
+    *,
+    size: int | None = None,
+    fps: float | None = None,
+    background: tuple[float, float, float] | None = None,
+    side_by_side: bool = False,
+    mesh: Literal["none", "over", "beside"] = "none",
+    camera: Literal["still", "swing", "orbit"] = "still",
+    mark: bool = False,
+    expression_gain: float = 1.0,
+    retrack: bool = False,
+) -> None:
+    """Move an avatar by a video, a photo, a motion file, ARKit weights or a built-in motion; write an MP4.
+
+    The driver's expression and pose are carried over relative to its own neutral, so that the avatar keeps its face.
+    Videos are tracked once and remembered by their content. The MP4 says in its metadata that it is synthetic.
+
+    Args:
+        avatar: Folder of the avatar.
+        driver: clip.mp4, photo.jpg, motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), or
+            builtin:talking, builtin:expressions, builtin:turn.
+        output: The MP4 to write, or a folder (name without suffix) for PNG frames.
+        size: Longer side in pixels; default: the avatar's own.
+        fps: Frames per second; default: the driver's.
+        background: Three numbers in 0..1; default: white.
+        side_by_side: Show the driver to the left.
+        mesh: The head model's surface over the avatar or beside it.
+        camera: still, swinging to both sides, or once around.
+        mark: Write "synthetic" visibly into the corner.
+        expression_gain: Exaggerate (above 1) or calm (below 1) expressions.
+        retrack: Track the driver again even if it was tracked before.
+    """
+    from vultus.animation import Retargeting, load_driver
+    from vultus.avatars import load
+    from vultus.cli.terminal import progress_bars
+    from vultus.exports.video import VideoStyle, write_frames
+    from vultus.exports.video import animate as write_video
+
+    style = VideoStyle(
+        size=size,
+        fps=fps,
+        background=background,
+        driver_beside=side_by_side,
+        mesh=mesh,
+        camera=camera,
+        mark=mark,
+        retargeting=Retargeting(expression_gain=expression_gain),
+    )
+    opened = load(avatar)
+    with progress_bars() as progress:
+        motion = load_driver(driver, opened.head, retrack=retrack, progress=progress)
+        write = write_video if output.suffix else write_frames
+        write(opened, motion, output, style, progress=progress)
+    print(f"animation      {output}")
+
+
+COMMAND = animate
