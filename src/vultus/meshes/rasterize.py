@@ -62,7 +62,8 @@ def rasterize_mesh(
     """Draw a mesh through a camera: both sides of every face, nearest first, the lower face index where equally near.
 
     vertices in world coordinates (metres); batches of vertices and cameras broadcast. Faces with a vertex that is not
-    finite, or with the same vertex twice, are left out. Raises VultusError for faces that name missing vertices and for cameras that cannot be used.
+    finite, or with the same vertex twice, are left out. Raises VultusError for faces that name missing vertices and
+    for cameras that cannot be used.
     """
     if camera.width <= 0 or camera.height <= 0:
         raise VultusError(f"the camera's image size is {camera.width} x {camera.height}; both must be at least 1")

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 
 from vultus.errors import VultusError
+from vultus.files import write_bytes
 from vultus.splats.gaussians import Gaussians
 
 _HEADER_LIMIT = 1 << 16
@@ -120,7 +121,7 @@ def write_ply(path: str | os.PathLike[str], splats: StoredSplats) -> None:
     lines += [f"comment {' '.join(comment.split())}" for comment in splats.comments]
     lines += [f"element vertex {n}"]
     lines += [f"property float {name}" for name in property_names(rest, splats.binding is not None)]
-    _write_atomically(Path(path), "\n".join([*lines, "end_header", ""]).encode("utf-8") + table.tobytes())
+    write_bytes(path, "\n".join([*lines, "end_header", ""]).encode("utf-8") + table.tobytes())
 
 
 def read_ply(path: str | os.PathLike[str]) -> StoredSplats:
@@ -238,13 +239,3 @@ def _splats(path: Path, table: np.ndarray, comments: tuple[str, ...]) -> StoredS
         binding=binding,
         comments=comments,
     )
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise VultusError(f"cannot write {path}: {error.strerror or error}") from None

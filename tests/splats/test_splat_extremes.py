@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scenes import draw, random_camera, random_gaussians
+from splat_scenes import draw, random_camera, random_gaussians
 
 from vultus.cameras import Camera
 from vultus.errors import VultusError

@@ -85,7 +85,7 @@ def test_works_in_a_forked_process():
 import os, sys, torch
 torch.set_num_threads(2)
 sys.path.insert(0, sys.argv[1])
-from test_library import image_and_gradients
+from test_kernel_library import image_and_gradients
 with torch.no_grad():
     pass
 before = image_and_gradients()[0]
@@ -93,7 +93,7 @@ child = os.fork()
 if child == 0:
     torch.set_num_threads(1)
     from vultus.splats import rasterize
-    from test_library import scene, CAMERA
+    from test_kernel_library import scene, CAMERA
     torch.get_num_threads = lambda: 3  # the kernel's threads, not torch's
     with torch.no_grad():
         again = rasterize(scene(), CAMERA, backend="cpu").color
@@ -113,7 +113,7 @@ def test_older_instruction_sets_draw_the_same(level, tmp_path):
     program = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
-from test_library import image_and_gradients
+from test_kernel_library import image_and_gradients
 torch.save(image_and_gradients(), sys.argv[2])
 """
     path = tmp_path / "result.pt"

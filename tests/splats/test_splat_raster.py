@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scenes import draw, random_camera, random_gaussians, settled
+from splat_scenes import draw, random_camera, random_gaussians, settled
 
 from vultus.cameras import Camera
 from vultus.splats import GSPLAT_1_5, INRIA, VULTUS, Gaussians, RasterSettings, rasterize
