@@ -154,6 +154,15 @@ class TestResuming:
             assert not fourth.has_image(0, 0)
         assert [path.name for path in (folder / "images").iterdir()] == ["notes.txt"]
 
+    def test_folders_that_cannot_be(self, tmp_path: Path, head: SkinnedHead) -> None:
+        (tmp_path / "file").write_text("")
+        for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
+            with pytest.raises(VultusError, match=folder.name), CaptureWriter(folder, head=head, fps=30):
+                pass
+        for fps in (0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(VultusError, match="frame rate"):
+                CaptureWriter(tmp_path / "c", head=head, fps=fps)
+
     def test_foreign_folder_is_left_alone(self, tmp_path: Path, head: SkinnedHead) -> None:
         (tmp_path / "images").mkdir()
         (tmp_path / "images" / "00000_00.png").write_text("mine")
@@ -186,6 +195,29 @@ class TestFlame:
         assert open_capture(folder).motion.params.model == ""
         with pytest.raises(VultusError, match="give a FLAME model"):
             open_capture(folder, make_head())
+
+    def test_canonical_parameters_as_published(self, tmp_path: Path, flame_like: SkinnedHead) -> None:
+        motion = make_motion(flame_like, 2, has_offset=True)
+        with CaptureWriter(tmp_path / "c", head=flame_like, fps=30) as writer:
+            fill(writer, motion)
+        canonical = read_npz(tmp_path / "c" / "canonical_flame_param.npz")
+        np.testing.assert_allclose(canonical["jaw_pose"], [[0.3, 0, 0]])
+        np.testing.assert_array_equal(canonical["shape"], motion.params.identity.numpy())
+        assert motion.params.offset is not None
+        np.testing.assert_array_equal(canonical["static_offset"][0], motion.params.offset.numpy())
+        shapes = {key: value.shape for key, value in canonical.items()}
+        assert shapes.pop("static_offset") == (1, 9, 3)
+        assert shapes == {
+            "shape": (300,),
+            "expr": (1, 100),
+            "rotation": (1, 3),
+            "neck_pose": (1, 3),
+            "jaw_pose": (1, 3),
+            "translation": (1, 3),
+            "eyes_pose": (1, 6),
+        }
+        for key in ("expr", "rotation", "neck_pose", "eyes_pose", "translation"):
+            assert not canonical[key].any()
 
     def test_only_flame_gets_flame_parameters(self, capture_folder: Path) -> None:
         assert not (capture_folder / "flame_param").exists()

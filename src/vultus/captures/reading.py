@@ -19,6 +19,7 @@ from vultus.heads import HeadModel
 from vultus.motion import HeadParams, Motion
 
 FORMAT, VERSION = "vultus-capture", 1
+MAX_FPS = 1e5
 _SPLITS = ("train", "val", "test")
 _FOREIGN_FPS = 25.0
 
@@ -33,7 +34,13 @@ def open_capture(folder: str | Path, head: HeadModel | None = None) -> Capture:
         VultusError: no such folder, not (or not completely) a capture, malformed or inconsistent files, missing
             pictures, or parameters of another head model.
     """
-    root = Path(folder)
+    try:
+        return _open(Path(folder), head)
+    except OSError as error:
+        raise VultusError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+
+def _open(root: Path, head: HeadModel | None) -> Capture:
     if not root.is_dir():
         raise VultusError(f"{root}: is not a folder")
     if (root / "capture.json").is_file():
@@ -61,7 +68,7 @@ def _open_native(root: Path, head: HeadModel | None) -> Capture:
             f"{root}: capture.json and motion.npz name different head models; they are not of one capture"
         )
     fps = about.get("fps")
-    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < 1e5:
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < MAX_FPS:
         raise VultusError(f"{path}: fps = {str(fps)[:40]} is not a frame rate")
     capture = _with_views(root, motion, {split: _frames(root, split) for split in _SPLITS}, is_union=False)
     return replace(

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,19 +21,20 @@ from vultus.cameras import Camera
 from vultus.captures.capture import Source
 from vultus.captures.flame_params import is_flame, write_flame_params
 from vultus.captures.motions import write_motion
-from vultus.captures.reading import FORMAT, VERSION
+from vultus.captures.reading import FORMAT, MAX_FPS, VERSION
 from vultus.captures.transforms import MAX_INDEX, frame_entry
 from vultus.errors import VultusError
 from vultus.files import read_json, write_json, write_npz
 from vultus.heads import HeadModel
 from vultus.images import write_png
-from vultus.motion import Motion
+from vultus.motion import HeadParams, Motion
 
 _PICTURE = re.compile(r"\d{5,}_\d{2,}\.png")
 _PARAMS = re.compile(r"\d{5,}\.npz")
 # Camera 8 is the frontal one of the published 16-camera rig and its validation view.
 _PUBLISHED_VAL_CAMERA = 8
 _PUBLISHED_TRAIN_SHARE = 0.7
+_CANONICAL_JAW = 0.3
 
 
 class CaptureWriter:
@@ -67,6 +69,8 @@ class CaptureWriter:
         val_cameras: Collection[int] | None = None,
         test_timesteps: Collection[int] | None = None,
     ) -> None:
+        if not 0 < fps < MAX_FPS:
+            raise VultusError(f"{folder}: {fps} frames per second is not a frame rate")
         self.folder = Path(folder)
         self._head, self._fps, self._source = head, fps, source
         self._val_cameras, self._test_timesteps = val_cameras, test_timesteps
@@ -81,6 +85,13 @@ class CaptureWriter:
         self._motion: Motion | None = None
 
     def __enter__(self) -> CaptureWriter:
+        try:
+            self._begin()
+        except OSError as error:
+            raise VultusError(f"{self.folder}: cannot be used for a capture: {error.strerror or error}") from error
+        return self
+
+    def _begin(self) -> None:
         finished, partial = self.folder / "capture.json", self.folder / "capture.partial.json"
         marker = finished if finished.is_file() else partial
         if marker.is_file():
@@ -91,13 +102,16 @@ class CaptureWriter:
             raise VultusError(f"{self.folder}: holds other files; choose a new or empty folder for the capture")
         write_json(partial, {"settings_sha256": self._settings_hash})
         finished.unlink(missing_ok=True)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is not None:
+            return
+        try:
             self._finish()
+        except OSError as error:
+            raise VultusError(f"{self.folder}: the capture cannot be completed: {error.strerror or error}") from error
 
     def has_image(self, timestep: int, camera: int) -> bool:
         """Whether this picture and its mask are there, from this run or from an interrupted one."""
@@ -181,7 +195,7 @@ class CaptureWriter:
         if has_flame:
             for timestep in range(len(motion)):
                 write_flame_params(self.folder / "flame_param" / f"{timestep:05d}.npz", motion.params[timestep])
-            write_flame_params(self.folder / "canonical_flame_param.npz", motion.neutral)
+            write_flame_params(self.folder / "canonical_flame_param.npz", self._canonical(motion))
         about = {
             "format": FORMAT,
             "version": VERSION,
@@ -196,6 +210,12 @@ class CaptureWriter:
         }
         write_json(self.folder / "capture.json", about)
         (self.folder / "capture.partial.json").unlink(missing_ok=True)
+
+    def _canonical(self, motion: Motion) -> HeadParams:
+        """The person of the first instant with the mouth slightly open, as the published exporter defines it."""
+        first, zero = motion.params[0], self._head.neutral()
+        jaw = {"jaw": zero.translation.new_tensor([_CANONICAL_JAW, 0.0, 0.0])}
+        return replace(zero, identity=first.identity, offset=first.offset, joints={**zero.joints, **jaw})
 
     def _write_transforms(self, cameras: Mapping[tuple[int, int], Camera], has_flame: bool) -> None:
         splits: dict[str, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
