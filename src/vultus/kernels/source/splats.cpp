@@ -965,7 +965,7 @@ int backward_in(const SplatScene& s, Workspace* state, const SplatGradients& g, 
   k.channels = st.direct ? s.channels + (g.depth != nullptr) : st.channels;
   k.columns = MOMENTS + k.channels + (s.absgrad ? 2 : 0);
   size_t wide = st.direct ? 0 : size_t(TILE) * TILE * st.padded * 2 + st.padded;
-  size_t batch_bytes = (sizeof(Batch) + 63) / 64 * 64, per_worker = batch_bytes + wide * sizeof(float);
+  size_t batch_bytes = (sizeof(Batch) + 63) / 64 * 64, per_worker = (batch_bytes + wide * sizeof(float) + 63) / 64 * 64;
   char* scratch = reserve<char>(x, X_TILE, per_worker * workers);
   float* totals = reserve<float>(x, X_SUMS, size_t(st.visible) * k.columns);
   int64_t chunks = (s.count + CHUNK - 1) / CHUNK;
