@@ -61,7 +61,7 @@ class DType(StandIn):
             if not isinstance(self.state, tuple) or len(self.state) < 5 or any(self.state[2:5]):
                 raise ValueError("a structured dtype")
             order = self.state[1] if self.state[1] in ("<", ">", "=", "|") else "="
-        return np.dtype(self.code).newbyteorder(order)
+        return np.dtype("O" if self.code == "O8" else self.code).newbyteorder(order)
 
 
 class Array(StandIn):
