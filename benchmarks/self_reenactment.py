@@ -2,12 +2,12 @@
 
     python benchmarks/self_reenactment.py CLIP -o FOLDER
 
-Protocol. Identity, focal length, texture, lights and offsets are estimated from frames 0-399 and frozen; for the test
-frames 400-500 only expression, joint rotations and translation are fitted, by the tracker, which never sees the avatar. The
-mask comes from the target frame alone (matte, above the line below the neck). Crop: the mask's bounding box and 10 %, resized
-to 512 x 512, white outside the mask, mean of per-frame values. Baselines under the same mask: the mean training frame, and
-the training frame nearest in landmarks. The figures go to FOLDER/self_reenactment.json; a second run continues an
-interrupted one.
+Protocol. Identity, focal length, texture, lights and offsets are estimated from frames 0-399 and frozen; for the
+test frames 400-500 only expression, joint rotations and translation are fitted, by the tracker, which never sees the
+avatar. The mask comes from the target frame alone (matte, above the line below the neck). Crop: the mask's bounding
+box and 10 %, resized to 512 x 512, white outside the mask, mean of per-frame values. Baselines under the same mask:
+the mean training frame, and the training frame nearest in landmarks. The figures go to
+FOLDER/self_reenactment.json; a second run continues an interrupted one.
 """
 
 from __future__ import annotations

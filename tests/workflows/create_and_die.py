@@ -2,8 +2,8 @@
 
     python create_and_die.py SOURCE OUTPUT STEPS MOMENT
 
-MOMENT is `STAGE:N` (when the stage has done N), `rename:TEXT:N` (at the N-th rename whose target's path contains TEXT: in
-the middle of an atomic write), `interrupt:STAGE:N` (Ctrl-C instead of a kill) or `never`.
+MOMENT is `STAGE:N` (when the stage has done N), `rename:TEXT:N` (at the N-th rename whose target's path contains TEXT:
+in the middle of an atomic write), `interrupt:STAGE:N` (Ctrl-C instead of a kill) or `never`.
 """
 
 import os

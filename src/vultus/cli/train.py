@@ -24,8 +24,8 @@ def train(
 ) -> None:
     """Train an avatar from a capture that `vultus track` made (or a GaussianAvatars export).
 
-    Writes OUTPUT/avatar, OUTPUT/checkpoints, metrics.jsonl and TensorBoard events. Interrupted, the same command goes on
-    from the newest checkpoint and ends at the same avatar, to the bit.
+    Writes OUTPUT/avatar, OUTPUT/checkpoints, metrics.jsonl and TensorBoard events. Interrupted, the same command goes
+    on from the newest checkpoint and ends at the same avatar, to the bit.
 
     Args:
         method: rigged: Gaussians on the triangles of the head model (GaussianAvatars).
@@ -33,7 +33,7 @@ def train(
         output: Folder of the run.
         preset: photo, monocular or multiview; default: by the number of frames and cameras.
         steps: Training steps; default: the preset's.
-        background: Colour behind the head while training: white, black, or three numbers in 0..1; default: the preset's.
+        background: Colour behind the head in training: white, black, or three numbers in 0..1; default: the preset's.
         bind: Bind the splats to the head model; without, plain 3D Gaussians of a motionless scene.
         hold_out_cameras: Cameras (by index) to leave out for evaluation.
         hold_out_timesteps: Timesteps to leave out for evaluation.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from vultus.avatars import SplatAvatar
@@ -32,8 +32,8 @@ class Integrity:
 def measure_integrity(avatar: SplatAvatar, params: HeadParams, camera: Camera) -> Integrity:
     """Measure one pose (no batch) in one view.
 
-    Skin is where the first surface a ray meets is the head model's skin (region `skin` without `boundary`, the rim of the bust). The head's
-    height is that of the rest pose's skin above the neck, metres.
+    Skin is where the first surface a ray meets is the head model's skin (region `skin` without `boundary`, the rim of
+    the bust). The head's height is that from chin to crown at rest.
     """
     gaussians = avatar.gaussians(params)
     alpha = avatar.render(params, camera).alpha[..., 0]
