@@ -1,4 +1,4 @@
-"""Footage as a driver: tracked once, found in the cache afterwards, tracked anew when asked or when the cache is broken."""
+"""Footage as a driver: tracked once, then found in the cache; tracked anew when asked to or when that is broken."""
 
 import sys
 from pathlib import Path
@@ -25,6 +25,7 @@ def test_motion_files(tmp_path: Path) -> None:
     np.testing.assert_allclose(driver.motion.params.expression, motion.params.expression, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_footage_is_tracked_once(tmp_path: Path, weekly_address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three frames of real footage."""
     pytest.importorskip("mediapipe")

@@ -33,16 +33,17 @@ EXPRESSIONS: dict[str, Pose] = {
         "mouthFunnel": 0.25,
     },
     "anger": {
-        **pair("browDown", 1.0), **pair("eyeSquint", 0.55), **pair("noseSneer", 0.7), **pair("mouthPress", 0.7),
-        **pair("mouthFrown", 0.5),
+        **pair("browDown", 1.0), **pair("eyeSquint", 0.5), **pair("noseSneer", 0.9), **pair("mouthUpperUp", 0.45),
+        **pair("mouthLowerDown", 0.55), **pair("mouthFrown", 0.4), **pair("mouthStretch", 0.3), "jawOpen": 0.1,
     },
     "wink": {
         "eyeBlinkLeft": 1.0, "cheekSquintLeft": 0.8, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.35,
         "browOuterUpRight": 0.5, "eyeSquintLeft": 0.3, "mouthDimpleLeft": 0.4,
     },
     "smirk": {
-        "mouthSmileRight": 0.85, "mouthRight": 0.45, "browOuterUpLeft": 0.9, "browDownRight": 0.6,
-        "mouthDimpleRight": 0.5, "eyeSquintRight": 0.4, "cheekSquintRight": 0.4,
+        "mouthSmileRight": 0.95, "mouthRight": 0.75, "mouthUpperUpRight": 0.45, "mouthDimpleRight": 0.5,
+        "browOuterUpLeft": 1.0, "browInnerUp": 0.3, "browDownRight": 0.9, "eyeSquintRight": 0.6,
+        "cheekSquintRight": 0.7, "noseSneerRight": 0.4,
     },
     "laugh": {
         **pair("mouthSmile", 1.0), **pair("cheekSquint", 0.9), **pair("eyeSquint", 0.6), **pair("mouthUpperUp", 0.5),

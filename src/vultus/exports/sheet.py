@@ -1,0 +1,76 @@
+"""The contact sheet: one picture that shows what an avatar can do, and where it cannot."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from vultus import __version__
+from vultus.animation import orbit, play, retarget_motion
+from vultus.animation.arkit_motion import arkit_motion
+from vultus.animation.builtin_motions import EXPRESSIONS
+from vultus.animation.paths import head_center
+from vultus.avatars import Avatar
+from vultus.captures import Capture
+from vultus.exports.provenance import provenance
+from vultus.exports.video import Footage, sized_view
+from vultus.heads.arkit import arkit_weights
+from vultus.images import to_uint8, write_png
+from vultus.images.sheets import contact_sheet
+from vultus.progress import Progress, silent
+
+SHEET_YAWS = (-45, -30, 0, 30, 45)
+SHEET_EXPRESSIONS = ("smile", "surprise", "anger", "wink", "smirk")
+
+
+def write_contact_sheet(
+    avatar: Avatar, path: str | Path, *, capture: Capture | None = None, size: int = 232, progress: Progress = silent
+) -> None:
+    """Write a PNG of neutral and five strong expressions (one wink, one asymmetric), seen from five sides.
+
+    Args:
+        capture: what the avatar was made of; its first picture is shown beside the grid.
+        size: pixels of the longer side of one picture.
+
+    Raises:
+        VultusError: the file cannot be written.
+    """
+    write_png(
+        path, draw_contact_sheet(avatar, capture=capture, size=size, progress=progress), metadata=provenance(avatar)
+    )
+
+
+def draw_contact_sheet(
+    avatar: Avatar, *, capture: Capture | None = None, size: int = 232, progress: Progress = silent
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture that `write_contact_sheet` writes."""
+    poses = [{}, *(dict(EXPRESSIONS[name]) for name in SHEET_EXPRESSIONS)]
+    weights = torch.stack([arkit_weights(pose) if pose else torch.zeros(52) for pose in poses])
+    motion = arkit_motion(avatar.head, weights, torch.arange(len(poses)) / 25)
+    motion = retarget_motion(motion, avatar.head, avatar.rest)
+    view, center = sized_view(avatar, size), head_center(avatar.head, avatar.rest)
+    rows: list[list[np.ndarray]] = []
+    total = len(SHEET_YAWS) * len(poses)
+    progress("contact sheet", 0, total, {})
+    for yaw in SHEET_YAWS:
+        camera = orbit(view, center, torch.tensor(math.radians(yaw)))
+        rows.append([])
+        for column in range(len(poses)):
+            # Each pose stands for itself: none remembers the one before.
+            (rendering,) = play(avatar, motion[column : column + 1], camera)
+            rows[-1].append(to_uint8(rendering.color))
+            progress("contact sheet", (len(rows) - 1) * len(poses) + column + 1, total, {})
+    return contact_sheet(
+        rows,
+        column_labels=("neutral", *SHEET_EXPRESSIONS),
+        row_labels=[f"{yaw:+d}°" if yaw else "0°" for yaw in SHEET_YAWS],
+        left_panel=None if capture is None else Footage(capture, 2 * size).picture(0),
+        left_label="source",
+        footer=f"synthetic, except the source · Vultus {__version__}"
+        if capture
+        else f"synthetic · Vultus {__version__}",
+    )

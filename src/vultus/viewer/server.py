@@ -1,0 +1,53 @@
+"""Starting the web server of the viewer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+from typing import TYPE_CHECKING
+
+from vultus.errors import VultusError
+
+if TYPE_CHECKING:
+    import viser
+
+_TRIES = 50
+
+
+def open_server(host: str, port: int, label: str) -> viser.ViserServer:
+    """Listen on `host` and on the first free port from `port` on (0: any).
+
+    Raises:
+        VultusError: viser is not installed, or the address cannot be listened on.
+    """
+    try:
+        import viser
+    except ImportError as error:
+        raise VultusError("the viewer needs viser: pip install viser") from error
+    free = _free_port(host, port)
+    # The library greets on the terminal; the caller says where the viewer is in its own words.
+    with contextlib.redirect_stdout(io.StringIO()):
+        server = viser.ViserServer(host=host, port=free, label=label, verbose=False)
+    server.gui.configure_theme(control_layout="fixed", control_width="medium", show_logo=False, show_share_button=False)
+    return server
+
+
+def _free_port(host: str, port: int) -> int:
+    if not 0 <= port <= 65535:
+        raise VultusError(f"port is {port}; ports are numbers from 1 to 65535")
+    reason: OSError | None = None
+    for candidate in range(port, min(port + _TRIES, 65536)):
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, candidate))
+                return int(probe.getsockname()[1])
+        except OSError as error:
+            reason = error
+        except (TypeError, UnicodeError) as error:
+            raise VultusError(f"{host!r} is not an address to listen on") from error
+    raise VultusError(
+        f"cannot listen on {host}, port {port} or the next ones: {reason.strerror if reason else ''}. "
+        "Choose another address or port"
+    )
