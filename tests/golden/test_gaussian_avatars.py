@@ -388,16 +388,17 @@ def test_cameras(golden):
     np.testing.assert_allclose(-rig.center.mean(0).numpy(), data["out_translate"], rtol=0, atol=1e-5)
     capture = SimpleNamespace(camera=lambda view: cameras[view])
     assert camera_extent(capture, list(range(len(cameras)))) == pytest.approx(float(data["out_extent"]), abs=1e-9)
-    # Clip coordinates by the stored matrices, (x + 1) W / 2 in pixels, are where our camera projects.
-    points = torch.randn(20, 3, dtype=torch.float64) * 0.1
-    clip = np.concatenate([points.numpy(), np.ones((20, 1))], 1) @ data["out_full_proj_transposed"].astype(np.float64)
-    pixels = (clip[..., :2] / clip[..., 3:] + 1) / 2 * [width, height]
-    np.testing.assert_allclose(
-        rig.project(points.expand(len(cameras), -1, -1)).numpy(), pixels, rtol=0, atol=1e-5 * width
-    )
     near, far = 0.01, 100.0
     fx, fy = rig.K[:, 0, 0].numpy(), rig.K[:, 1, 1].numpy()
     projection = np.zeros_like(data["out_projection_transposed"], dtype=np.float64)
     projection[:, 0, 0], projection[:, 1, 1] = 2 * fx / width, 2 * fy / height
     projection[:, 2, 2], projection[:, 2, 3], projection[:, 3, 2] = far / (far - near), 1, -far * near / (far - near)
     np.testing.assert_allclose(projection, data["out_projection_transposed"], rtol=0, atol=1e-5)
+    full = rig.world_to_camera.transpose(-1, -2).numpy() @ projection
+    np.testing.assert_allclose(full, data["out_full_proj_transposed"], rtol=0, atol=1e-5)
+    # Clip coordinates by these matrices, (x + 1) W / 2 in pixels, are where our camera projects.
+    seen = torch.randn(20, 3, dtype=torch.float64) * 0.1 + torch.tensor([0.0, 0.0, 1.0])
+    points = rig.center[:, None] + seen @ rig.world_to_camera[:, :3, :3]
+    clip = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1).numpy() @ full
+    pixels = (clip[..., :2] / clip[..., 3:] + 1) / 2 * [width, height]
+    np.testing.assert_allclose(rig.project(points).numpy(), pixels, rtol=0, atol=1e-6)
