@@ -23,6 +23,10 @@ _SEEN_SHARE = 0.3
 """Share of its own footprint that a Gaussian in the midst of equally opaque neighbours contributes to an image."""
 _ENOUGH = 24
 """So many seen Gaussians are needed to measure the colour of a part."""
+_NEIGHBOURS = 24
+_REACH = {"skin": (0.02, 1.0), "hair": (0.06, 1.0), "neck": (0.1, 0.3)}
+"""Parts whose seen colours are continued: how far (metres), and the weight of sideways distance. A neck is much the same
+all around, and so is a collar."""
 
 
 @dataclass(frozen=True)
@@ -89,29 +93,31 @@ def mirror_of(places: Float[Tensor, "N 3"], tolerance: float = 0.004) -> Int[Ten
 def paint(
     seen: Seen,
     facing: Float[Tensor, "N"],
-    mirror: Int[Tensor, "N"],
+    places: Float[Tensor, "N 3"],
     prior: Float[Tensor, "N 3"],
     parts: Parts,
+    doubtful: Float[Tensor, "N"],
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
     """Colours of all Gaussians and how far each is known from the pictures themselves (0 to 1).
 
     Args:
         facing: cosine between surface normal and direction to the camera, of the best view.
-        mirror: see `mirror_of`.
+        places: where they sit on the mean head, metres.
         prior: the head model's own colours.
+        doubtful: how much less the pictures are believed (0 to 1), where they show a surface crumpled.
     """
     # Grazing surface near the outline shows the background as much as the skin.
-    trust = seen.share * ((facing - 0.15) / 0.35).clamp(0, 1)
+    trust = seen.share * ((facing - 0.15) / 0.35).clamp(0, 1) * (1 - doubtful)
     trust = trust * trust * (3 - 2 * trust)
-    has_mirror = mirror >= 0
+    mirror = mirror_of(places)
     other = mirror.clamp_min(0)
-    mirrored_trust = torch.where(has_mirror, trust[other], 0.0) * (1 - parts.weights["eyes"])
-    known = torch.where((trust >= mirrored_trust)[:, None], seen.color, seen.color[other])
-    known_trust = torch.maximum(trust, mirrored_trust)
+    mirrored = torch.where(mirror >= 0, trust[other], 0.0) * (1 - parts.weights["eyes"])
     likely = recolored(prior, seen.color, trust, parts.weights)
-    share = known_trust[:, None]
-    blend = trust[:, None] * seen.color + (1 - trust[:, None]) * (share * known + (1 - share) * likely)
-    return blend.clamp(0, 1), trust
+    for name, reach in _REACH.items():
+        likely = _continued(likely, name, reach, seen.color, trust, places, parts, doubtful)
+    mirrored = mirrored[:, None]
+    unseen = mirrored * seen.color[other] + (1 - mirrored) * likely
+    return (trust[:, None] * seen.color + (1 - trust[:, None]) * unseen).clamp(0, 1), trust
 
 
 def recolored(
@@ -126,15 +132,66 @@ def recolored(
     (eyes, teeth), so that it is lit like the rest.
     """
     gains: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        chosen = (weight > 0.6) & (trust > 0.6)
-        if int(chosen.sum()) >= _ENOUGH and name in ("skin", "hair", "lips"):
+    for name in ("skin", "hair", "lips"):
+        chosen = (weights[name] > 0.6) & (trust > 0.6)
+        if int(chosen.sum()) >= _ENOUGH:
             gains[name] = (observed[chosen].median(0).values + 0.01) / (prior[chosen].median(0).values + 0.01)
     skin = gains.get("skin", torch.ones(3))
     brightness = skin.mean().clamp(0.7, 1.15).expand(3)
-    fallback = {"skin": skin, "hair": skin, "lips": skin, "mouth": skin, "eyes": brightness, "teeth": brightness}
     result, total = torch.zeros_like(prior), torch.zeros_like(trust)
     for name, weight in weights.items():
-        result = result + weight[:, None] * prior * gains.get(name, fallback[name]).clamp(0.1, 6.0)
+        gain = gains.get(name, brightness if name in ("eyes", "teeth") else skin)
+        result = result + weight[:, None] * prior * gain.clamp(0.1, 6.0)
         total = total + weight
     return (result / total.clamp_min(1e-6)[:, None]).clamp(0, 1)
+
+
+def _continued(
+    likely: Float[Tensor, "N 3"],
+    name: str,
+    reach: tuple[float, float],
+    observed: Float[Tensor, "N 3"],
+    trust: Float[Tensor, "N"],
+    places: Float[Tensor, "N 3"],
+    parts: Parts,
+    doubtful: Float[Tensor, "N"],
+) -> Float[Tensor, "N 3"]:
+    """Continue the colours that were seen of one part into its unseen neighbourhood, so that no edge shows.
+
+    Hair also takes over its texture: the strands seen in front are laid, mirrored, on the back of the head.
+    """
+    from scipy.spatial import cKDTree
+
+    weight = parts.weights[name]
+    source = ((weight > 0.5) & (trust > 0.6)).nonzero()[:, 0]
+    target = ((weight > 0.01) & (trust < 0.99)).nonzero()[:, 0]
+    if source.numel() < _ENOUGH or target.numel() == 0:
+        return likely
+    falloff, sideways = reach
+    metric = torch.tensor([sideways, 1.0, sideways])
+    tree = cKDTree((places[source] * metric).numpy())
+
+    def smooth(points: Tensor) -> tuple[Tensor, Tensor]:
+        distance, index = tree.query((points * metric).numpy(), k=_NEIGHBOURS)
+        distance = torch.from_numpy(distance).float()
+        nearest = distance[:, :1]
+        width = 0.5 * nearest + 0.004
+        share = torch.exp(-(distance.square() - nearest.square()) / (2 * width.square()))
+        colors = observed[source[torch.from_numpy(index)]]
+        return (share[..., None] * colors).sum(1) / share.sum(1, keepdim=True), nearest
+
+    color, distance = smooth(places[target])
+    # A closed lid is as light as the cheek, not as the shade around the open eye.
+    near = torch.exp(-((distance / falloff) ** 2)) * (1 - doubtful[target, None])
+    value = near * color + (1 - near) * likely[target]
+    if name == "hair":
+        center = places[weight > 0.5, 2].mean()
+        reflected = places[target].clone()
+        reflected[:, 2] = 2 * center - reflected[:, 2]
+        _, donor = tree.query((reflected * metric).numpy())
+        donor = source[torch.from_numpy(donor)]
+        value = value * (observed[donor] + 0.02) / (smooth(places[donor])[0] + 0.02)
+    share = weight[target][:, None]
+    result = likely.clone()
+    result[target] = share * value.clamp(0, 1) + (1 - share) * likely[target]
+    return result

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vultus.heads.model import HeadModel
 
-PART_NAMES = ("skin", "hair", "lips", "eyes", "teeth", "mouth")
+PART_NAMES = ("skin", "hair", "lips", "eyes", "teeth", "mouth", "neck")
 
 # Used where a head model has no colours of its own: sRGB, an average that recolouring replaces.
 _PLAIN = {
@@ -21,6 +21,7 @@ _PLAIN = {
     "eyes": (0.88, 0.85, 0.82),
     "teeth": (0.90, 0.87, 0.80),
     "mouth": (0.30, 0.13, 0.12),
+    "neck": (0.80, 0.62, 0.53),
 }
 _IRIS = (0.25, 0.17, 0.10)
 
@@ -60,7 +61,9 @@ def vertex_parts(head: HeadModel) -> Parts:
         hair = region("scalp") * (1 - region("face", "neck", "forehead"))
     hair = hair * (1 - inside) * (1 - lips)
     skin = (1 - inside - lips - hair).clamp(0, 1)
-    return Parts({"skin": skin, "hair": hair, "lips": lips, "eyes": eyes, "teeth": teeth, "mouth": mouth})
+    neck = region("neck", "boundary") * skin
+    weights = (skin - neck, hair, lips, eyes, teeth, mouth, neck)
+    return Parts(dict(zip(PART_NAMES, weights, strict=True)))
 
 
 def vertex_colors(head: HeadModel, style: str | None = None) -> Float[Tensor, "V 3"]:
@@ -72,7 +75,11 @@ def vertex_colors(head: HeadModel, style: str | None = None) -> Float[Tensor, "V
     styles = sorted(name for name in attributes if name.startswith("color_"))
     if styles:
         name = f"color_{style}" if style is not None else styles[0]
-        return attributes[name].float() * (0.35 + 0.65 * attributes["occlusion"].float()[:, None])
+        light = 0.35 + 0.65 * attributes["occlusion"].float()
+        # An eyelid is in its fold's shade only while the eye is open.
+        lids = lid_weight(head)
+        light = lids + (1 - lids) * light
+        return attributes[name].float() * light[:, None]
     parts = vertex_parts(head)
     colors = sum(weight[:, None] * torch.tensor(_PLAIN[name]) for name, weight in parts.weights.items())
     assert isinstance(colors, Tensor)
@@ -80,6 +87,16 @@ def vertex_colors(head: HeadModel, style: str | None = None) -> Float[Tensor, "V
         if name in head.regions:
             colors[head.regions[name].long()] = torch.tensor(_IRIS)
     return colors
+
+
+def lid_weight(head: HeadModel) -> Float[Tensor, "V"]:
+    """Membership of vertices in the skin of the eyelids, which an open eye shows folded; not the line of lashes."""
+    weight = torch.zeros(head.template.shape[0])
+    for name in ("left_eyelid", "right_eyelid"):
+        if name in head.regions:
+            weight[head.regions[name].long()] = 1.0
+    attributes: Mapping[str, Tensor] = getattr(head, "attributes", {})
+    return weight * (1 - attributes["lid_weight"].float().clamp(0, 1)) if "lid_weight" in attributes else weight
 
 
 def color_styles(head: HeadModel) -> list[str]:

@@ -101,7 +101,7 @@ _ONE_VIEW = Weights(
     opacity=0.02,
     normal=0.05,
     stretch=0.01,
-    anchor=0.5,
+    anchor=1.5,
     tracked=0.0,
     eyes=2.0,
     mouth=1.5,
@@ -132,7 +132,7 @@ _MONOCULAR = replace(
     rates=Rates(
         position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4
     ),
-    weights=replace(_ONE_VIEW, anchor=0.1, tracked=0.1),
+    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1),
     densify=DensifySettings(
         start=500, stop=2200, every=300, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
     ),

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.avatars.rigged.appearance import Seen, backproject, merge, mirror_of, paint
+from vultus.avatars.rigged.appearance import Seen, backproject, merge, paint
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world
 from vultus.avatars.rigged.layout import divisions_for, published_splats, surface_splats
 from vultus.avatars.rigged.model import LocalSplats, RiggedAvatar
@@ -17,6 +17,7 @@ from vultus.avatars.rigged.parts import (
     color_styles,
     importance,
     interpolate,
+    lid_weight,
     vertex_colors,
     vertex_parts,
 )
@@ -29,6 +30,7 @@ from vultus.splats import Gaussians, rgb_to_sh0
 from vultus.training import step_generator
 
 _VIEWS_TO_PAINT_FROM = 8
+_LID_HOLD = 15.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Start:
     anchor: Float[Tensor, "N 3"]
     trust: Float[Tensor, "N"]
     rigid: Float[Tensor, "N"]
+    hold: Float[Tensor, "N"]
     extent: float
 
 
@@ -64,17 +67,19 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
     largest = None if settings.largest is None else settings.largest * head_height(head) * float(rest.scale)
     avatar = RiggedAvatar(head, rest, camera, splats, largest=largest)
     count = avatar.count
-    anchor, trust, rigid = torch.full((count, 3), 0.5), torch.ones(count), torch.ones(count)
+    anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
     if places is not None and splats.binding is not None:
         corners = head.faces[splats.binding]
         parts = vertex_parts(head).at(corners, places)
-        anchor, trust = _painted(avatar, capture, views, corners, places, parts)
+        lids = interpolate(lid_weight(head), corners, places)
+        anchor, trust = _painted(avatar, capture, views, corners, places, parts, 0.9 * lids)
+        hold = 1 + _LID_HOLD * lids
         rigid = 1 - parts.weights["hair"]
         with torch.no_grad():
             avatar.sh0.copy_(rgb_to_sh0(anchor)[:, None])
     if not settings.bind:
         avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
-    return Start(avatar, anchor, trust, rigid, extent)
+    return Start(avatar, anchor, trust, rigid, hold, extent)
 
 
 def camera_extent(capture: Capture, views: list[View]) -> float:
@@ -85,7 +90,13 @@ def camera_extent(capture: Capture, views: list[View]) -> float:
 
 
 def _painted(
-    avatar: RiggedAvatar, capture: Capture, views: list[View], corners: Tensor, places: Tensor, parts: Parts
+    avatar: RiggedAvatar,
+    capture: Capture,
+    views: list[View],
+    corners: Tensor,
+    places: Tensor,
+    parts: Parts,
+    lids: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Colour of every Gaussian and how far the pictures show it."""
     step = max(1, len(views) // _VIEWS_TO_PAINT_FROM)
@@ -103,9 +114,8 @@ def _painted(
     best = torch.stack(facing).amax(0) if len(facing) > 1 else facing[0]
     seen = merge(observations)
     head = avatar.head
-    mirror = mirror_of(interpolate(head.template, corners, places))
     prior = _closest_prior(head, seen, best, corners, places, parts)
-    return paint(seen, best, mirror, prior, parts)
+    return paint(seen, best, interpolate(head.template, corners, places), prior, parts, lids)
 
 
 def _closest_prior(

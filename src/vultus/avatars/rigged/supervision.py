@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.avatars.rigged.parts import vertex_parts
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.cameras import Camera
 from vultus.captures import Capture, View
@@ -19,6 +20,7 @@ from vultus.images.masks import dilate, soften
 _CACHE_BYTES = 1_500_000_000
 _MARGIN = 12
 _WEIGHT_UNIT = 32.0
+_SLACK = 0.012
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Supervision:
         self._cache: OrderedDict[tuple[View, int], tuple[Camera, Tensor, Tensor, Tensor]] = OrderedDict()
         self._bytes = 0
         self._neck = _neck_border(head)
+        # Hair of the nape lies behind the neck, beside which a picture shows collars.
+        height = head.template[:, 1]
+        hair = (vertex_parts(head).weights["hair"] > 0.5) & (height > height.max() - 0.75 * head_height(head))
+        hair = hair.nonzero()[:, 0]
+        self._hair = hair if hair.numel() else None
 
     def example(
         self,
@@ -118,10 +125,19 @@ class Supervision:
         """1 where a picture may show the head: near the model, and below the neck only on it."""
         height = _head_height_pixels(camera, vertices)
         inside = (silhouette > 0.5).float()
-        near = dilate(inside, max(1, round(self._settings.reach * height)))
+        near = dilate(inside, max(1, round(_SLACK * height)))
+        if self._hair is None:
+            near = dilate(inside, max(1, round(self._settings.reach * height)))
+        else:
+            # Only hair leaves the model's surface: a disc around every hair vertex.
+            hair = torch.zeros_like(inside)
+            place = camera.project(vertices[self._hair]).floor().long()
+            held = ((place >= 0) & (place < torch.tensor([camera.width, camera.height]))).all(-1)
+            hair[place[held, 1], place[held, 0]] = 1.0
+            near = torch.maximum(near, dilate(hair, max(1, round(self._settings.reach * height))))
         if self._neck is not None:
             above = _above_plane(camera, vertices[self._neck], vertices)
-            near = torch.where(above, near, dilate(inside, max(1, round(0.01 * height))))
+            near = torch.where(above, near, dilate(inside, max(1, round(_SLACK * height))))
         return soften(near, 1.0).clamp(0, 1)
 
     def _weight(self, pixels: Float[Tensor, "V 2"], weight: Tensor) -> Tensor:

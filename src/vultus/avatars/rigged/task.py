@@ -27,6 +27,7 @@ from vultus.training import shuffled_index
 _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 _FLATTEST, _THICKEST = -7.0, 0.35
 _FARTHEST = 3.0
+_FAINT, _FAINT_OPACITY = 0.02, 0.0002
 
 
 class RiggedTask:
@@ -37,6 +38,7 @@ class RiggedTask:
         extent: size of the scene (metres) that learning rates and densification refer to.
         anchor, trust: likely colour of every Gaussian, and how far the pictures themselves show it (0 to 1).
         rigid: 1 for Gaussians on skin, which should be opaque and stay on the surface, 0 for hair.
+        hold: factor of the pull towards the likely colour.
     """
 
     name = "train"
@@ -53,12 +55,13 @@ class RiggedTask:
         anchor: Float[Tensor, "N 3"],
         trust: Float[Tensor, "N"],
         rigid: Float[Tensor, "N"],
+        hold: Float[Tensor, "N"],
     ) -> None:
         self.avatar, self.settings, self.extent = avatar, settings, extent
         self._capture, self._views, self._supervision = capture, views, supervision
         self._fitted = FittedMotion(capture.motion)
         self._fits = settings.finetune and settings.bind
-        self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid}
+        self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold}
         self._statistics = Statistics.zeros(avatar.count)
         self._frames: dict[int, TriangleFrames] = {}
         self._info: tuple[RasterInfo, Example] | None = None
@@ -74,6 +77,11 @@ class RiggedTask:
             {"params": [avatar.log_scales], "lr": rates.scale, "name": "log_scales"},
             {"params": [avatar.rotations], "lr": rates.rotation, "name": "rotations"},
         ]
+        if self.settings.layout == "surface":
+            # Adam takes full steps along gradients of any size, also along the traces that shine through opaque
+            # Gaussians to those behind. Below a share of a visible one's gradient, steps should shrink.
+            for group in groups:
+                group["eps"] = (_FAINT_OPACITY if group["name"] == "opacities" else _FAINT) / avatar.count
         groups = [group for group in groups if group["params"][0].numel()]
         if self._fits:
             groups += self._fitted.groups(rates)
@@ -124,7 +132,7 @@ class RiggedTask:
             total = total + weights.opacity * (self._kept["rigid"] * (1 - avatar.opacities.sigmoid())).mean()
         if weights.anchor:
             color = avatar.sh0[:, 0] * SH_C0 + 0.5
-            doubt = 1 - self._kept["trust"]
+            doubt = (1 - self._kept["trust"]) * self._kept["hold"]
             total = total + weights.anchor * (doubt[:, None] * losses.huber(color - self._kept["anchor"])).mean()
         if weights.tracked and self._fits:
             total = total + weights.tracked * self._fitted.change(view.timestep)

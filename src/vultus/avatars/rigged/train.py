@@ -59,6 +59,7 @@ def train(
         anchor=start.anchor,
         trust=start.trust,
         rigid=start.rigid,
+        hold=start.hold,
     )
     source = capture.source
     loop = LoopSettings(
