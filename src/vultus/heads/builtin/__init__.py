@@ -5,12 +5,17 @@ It ships as a data file; users never run the generator.
 
 from __future__ import annotations
 
+import io
 from importlib import resources
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy import ndarray
+from PIL import Image
+from torch import Tensor
 
+from vultus.errors import VultusError
 from vultus.heads.model import LandmarkSet, SkinnedHead
 
 NAME = "builtin_v1"
@@ -27,9 +32,7 @@ def load_builtin() -> SkinnedHead:
     per-vertex masks, ambient occlusion, the mirror vertex, the part and colours of six styles (`color_a` … `color_f`,
     float in [0, 1]).
     """
-    with resources.files(__package__).joinpath(f"{NAME}.npz").open("rb") as file:
-        with np.load(file, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in archive.files}
+    data = _arrays()
     count = len(data["v_template"])
     attributes = {key: data[key] for key in _ATTRIBUTES}
     attributes |= {key: data[key].astype(np.float32) / 255 for key in data if key.startswith("color_")}
@@ -63,6 +66,30 @@ def load_builtin() -> SkinnedHead:
             for key, value in attributes.items()
         },
     )
+
+
+def texture_styles() -> tuple[str, ...]:
+    """Names of the texture styles the data file ships."""
+    return tuple(key.removeprefix("atlas_").removesuffix("_jpeg") for key in _arrays() if key.startswith("atlas_"))
+
+
+def load_texture(style: str = "a") -> Float[Tensor, "H W 3"]:
+    """Texture image of a style (sRGB in [0, 1]) for the head's UVs; row 0 is v = 1.
+
+    Raises VultusError for a style that does not exist.
+    """
+    data = _arrays()
+    if f"atlas_{style}_jpeg" not in data:
+        names = ", ".join(texture_styles())
+        raise VultusError(f"the built-in head has no texture style {style!r}; choose one of: {names}")
+    with Image.open(io.BytesIO(data[f"atlas_{style}_jpeg"].tobytes())) as image:
+        return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
+
+
+def _arrays() -> dict[str, ndarray]:
+    with resources.files(__package__).joinpath(f"{NAME}.npz").open("rb") as file:
+        with np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
 
 
 def _identity(data: dict[str, ndarray], count: int) -> ndarray:

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from . import openings, rings, solids
+from . import anatomy, openings, rings, solids
 from .field import HeadField
 from .mesh import HeadMesh, MeshBuilder, Part, consistent_orientation
-from .skin import Kind, build_skin
+from .primitives import smoothstep
+from .skin import Kind, Skin, build_skin
+from .surface import vertex_normals
 
 _LIP_MASK = (1.0, 1.0, 1.0, 0.95, 0.5)
 _LID_MASK = (1.0, 0.35)
 
 
+def fold_lids(skin: Skin) -> Skin:
+    """Creases the upper lids along their own ring: the lid's plate and the fold above bulge, the crease sinks."""
+    v = skin.vertices.copy()
+    normals = vertex_normals(v, skin.faces)
+    columns = np.arange(rings.EYE_POINTS)
+    # Full over the middle of the upper lid, fading toward the corners; the lower lid keeps a hint of it.
+    upper = np.sin(columns / rings.EYE_POINTS * 2 * np.pi)
+    weight = np.where(upper > 0, smoothstep(0.05, 0.75, upper), 0.2 * smoothstep(0.1, 0.8, -upper))
+    for ring, height in ((-1, 0.35), (0, -1.0), (1, 0.55)):
+        ids = skin.ring_ids(Kind.EYE, rings.CREASE_RING + ring)
+        v[ids] += normals[ids] * (height * weight)[:, None]
+        v[skin.mirror[ids]] = v[ids] * anatomy.MIRROR
+    return replace(skin, vertices=v)
+
+
 def build_mesh(field: HeadField) -> HeadMesh:
     """The complete head (millimetres) sculpted from a distance field."""
-    skin = build_skin(field)
+    skin = fold_lids(build_skin(field))
     b = MeshBuilder(skin)
     n = len(skin.vertices)
     mirror = np.empty(n, dtype=int)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from . import anatomy, colours, identity, uvs
+from . import anatomy, atlas, colours, identity, uvs
 from .assembly import build_mesh
 from .expressions import ExpressionSculptor, component_index
 from .field import HeadField
@@ -80,8 +80,8 @@ def _identity_modes(mesh: HeadMesh, normals: Points) -> tuple[dict[str, Points],
         for k in range(modes.shape[-1]):
             out[f"{prefix}_{k:02d}"] = modes[..., k]
     out["scale"] = sculptor.scale()[..., 0]
-    hair = colours.hair_weight(colours.Places.of_vertices(mesh))
-    out["hair_volume"] = identity.hair_volume(mesh, normals, hair)[..., 0]
+    lift = colours.hair_lift(colours.Places.of_vertices(mesh))
+    out["hair_volume"] = identity.hair_volume(normals, lift)
     parity = np.array([-1 if name.startswith("asymmetric") else 1 for name in out], dtype=np.int8)
     return out, parity
 
@@ -134,8 +134,10 @@ def pack(head: SculptedHead) -> dict[str, ndarray]:
     out |= _sparse("expression", [s * _MM for s in head.expressions.values()])
     out |= _sparse("corrective", [c * _MM for _, c in head.correctives])
     out |= _sparse("pose", [p * _MM for _, p in head.followers])
-    for name, style in colours.STYLES.items():
+    images = atlas.bake(mesh, uv, uv_faces, colours.STYLES.values())
+    for (name, style), image in zip(colours.STYLES.items(), images, strict=True):
         out[f"color_{name}"] = np.rint(colours.paint(places, style) * 255).astype(np.uint8)
+        out[f"atlas_{name}_jpeg"] = atlas.encode_jpeg(image)
     for name, (ids, embedding) in head.landmarks.items():
         out[f"landmark_{name}_ids"] = np.asarray(ids, dtype=np.int32)
         out[f"landmark_{name}_faces"] = embedding.faces.astype(np.int32)

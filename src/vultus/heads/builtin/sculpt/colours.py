@@ -96,18 +96,29 @@ def value_noise(points: Points) -> Values:
     return near + (far - near) * w - 0.5
 
 
+def _over_hairline(p: Points) -> Values:
+    """Height (mm) above the hairline, measured along y."""
+    lon = np.arctan2(np.abs(p[:, 0]), p[:, 2] + 10)
+    knots = [0, 0.35, 0.62, 0.85, 1.0, 1.2, 1.38, 1.5, 1.75, 2.2, 3.14]
+    return p[:, 1] - np.interp(lon, knots, [76, 74, 70, 58, 38, 18, -10, -2, -6, -50, -66])
+
+
+def hair_lift(places: Places) -> Values:
+    """Share of its full thickness that hair has: rises from 0 at the hairline and around the ears."""
+    p = places.position
+    from_ear = np.hypot(p[:, 1] + 18, p[:, 2] + 8) - 32
+    beside = np.maximum(smoothstep(0, 30, from_ear), smoothstep(50, 20, np.abs(p[:, 0])))
+    return smoothstep(-2, 34, _over_hairline(p)) * beside * (places.part == Part.SKIN)
+
+
 def hair_weight(places: Places, hairline: float = 0.0, rough: bool = False) -> Values:
     """1 where hair grows on the scalp, 0 elsewhere; ``rough`` adds the irregular edge that is painted."""
     p = places.position
-    x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
-    lon = np.arctan2(x, z + 10)
-    knots = [0, 0.35, 0.62, 0.85, 1.0, 1.2, 1.38, 1.5, 1.75, 2.2, 3.14]
-    line = np.interp(lon, knots, [76, 74, 70, 58, 38, 18, -10, -2, -6, -50, -66]) + hairline
-    edge = y - line
+    edge = _over_hairline(p) - hairline
     if rough:
         noise = places.noise
         edge = edge + 9 * (noise(0.8, (1, 0.25, 0.25)) + 0.6 * noise(1.9)) + 5 * noise(0.18)
-    return smoothstep(-3, 5, edge) * smoothstep(-86, -76, y) * (places.part == Part.SKIN)
+    return smoothstep(-3, 5, edge) * smoothstep(-86, -76, p[:, 1]) * (places.part == Part.SKIN)
 
 
 def brow_weight(places: Places, rough: bool = False) -> Values:
@@ -174,13 +185,16 @@ def _skin(places: Places, style: Style) -> Colours:
     c = _tint(c, 0.35 * blush * spot(0, -97, 18, 10), (1.0, 0.86, 0.84))
     c = _tint(c, 0.45 * spot(31, -9, 15, 6), (0.84, 0.72, 0.74))
     c = _tint(c, 0.5 * spot(30, 9, 15, 5), (0.86, 0.72, 0.68))
+    crease = np.interp(x, [17, 24, 31, 38, 47], [6.0, 9.4, 10.4, 9.4, 4.0])
+    fold = np.exp(-(((y - crease) / 0.9) ** 2)) * smoothstep(16, 22, x) * smoothstep(48, 42, x) * (z > 60)
+    c = _tint(c, 0.5 * fold, (0.72, 0.56, 0.52))
     c = _tint(c, 0.35 * spot(0, 45, 45, 22), (1.0, 0.98, 0.90))
     if style.stubble:
         edge = -50 + 1.05 * np.clip(x - 36, 0, 40) - 9 * np.exp(-(((x - 27) / 7) ** 2))
         beard = smoothstep(5, -9, y - edge + 5 * mid) * smoothstep(-128, -104, y) * smoothstep(-4, 14, z)
         c = _tint(c, style.stubble * beard * (0.7 + 1.2 * fine + finest), (0.42, 0.42, 0.46))
     ear = places.part == Part.EAR
-    c[ear] *= [1.0, 0.86, 0.83]
+    c[ear] *= [1.0, 0.92, 0.90]
 
     wrinkles = noise(0.7, (3.0, 0.4, 1.0))
     lip = np.asarray(style.lip) * (1 + 0.12 * fine + 0.1 * wrinkles)[:, None]
@@ -190,10 +204,11 @@ def _skin(places: Places, style: Style) -> Colours:
     c = _tint(c, 0.85 * lashes, (0.28, 0.20, 0.18))
     nostril = np.exp(-(((x - 6.4) / 3.0) ** 2) - ((y + 41.2) / 2.2) ** 2 - ((z - 101) / 5.0) ** 2)
     c = _tint(c, 1.3 * nostril, (0.35, 0.20, 0.18))
-    c = _over(c, np.asarray(style.brow) * (1 + 0.5 * places.brow_hairs())[:, None], 0.85 * brow_weight(places, rough=True))
-    strands = noise(0.8, (1, 0.25, 0.25)) + 0.6 * noise(1.9)
-    hair_colour = np.asarray(style.hair)
-    hair = hair_colour * (1 + (0.9 - 0.8 * hair_colour.mean()) * strands)[:, None]
+    c = _over(
+        c, np.asarray(style.brow) * (1 + 0.5 * places.brow_hairs())[:, None], 0.85 * brow_weight(places, rough=True)
+    )
+    strands = 0.7 * noise(0.8, (1, 0.25, 0.25)) + 0.7 * noise(1.9, (1, 0.2, 0.3)) + 0.3 * low
+    hair = np.asarray(style.hair) * (1 + 0.75 * strands)[:, None]
     return _over(c, hair, 0.93 * hair_weight(places, style.hairline, rough=True))
 
 
@@ -207,7 +222,10 @@ def _mouth_bag(p: Points) -> Colours:
 
 def _tongue(p: Points) -> Colours:
     shade = 0.45 + 0.55 * smoothstep(52, 78, p[:, 2])
-    return np.array([0.80, 0.43, 0.42]) * (shade * (1 + 0.10 * value_noise(p * 0.9) + 0.08 * value_noise(p * 2.3)))[:, None]
+    return (
+        np.array([0.80, 0.43, 0.42])
+        * (shade * (1 + 0.10 * value_noise(p * 0.9) + 0.08 * value_noise(p * 2.3)))[:, None]
+    )
 
 
 def _teeth(p: Points) -> Colours:
@@ -244,7 +262,11 @@ def ambient_occlusion(field: HeadField, mesh: HeadMesh, normals: Points) -> Valu
     for reach, weight in ((2.5, 0.18), (6.0, 0.2), (13.0, 0.2), (25.0, 0.2)):
         d = field.distance(v[probed] + normals[probed] * reach)
         out[probed] -= weight * np.clip(reach - d, 0, reach) / reach
-    out[mesh.part == Part.EAR] = 0.9
+    for patch in mesh.patches:
+        if patch.part == Part.EAR:  # darker toward the concha, the last ring
+            shade = 1 - 0.5 * smoothstep(7, 12, np.arange(len(patch.grid), dtype=float))
+            out[patch.grid[1:]] = 0.95 * shade[1:, None]
+            out[patch.last] = 0.45
     out[mesh.part == Part.MOUTH_BAG] = 0.35
     eyes = mesh.is_part(Part.LEFT_EYE, Part.RIGHT_EYE)
     x, y = np.abs(np.abs(v[:, 0]) - anatomy.EYE_CENTRE[0]), v[:, 1]

@@ -9,14 +9,17 @@ from numpy import ndarray
 from . import anatomy
 from .lids import LidMotion
 from .mesh import HeadMesh, Part
-from .posing import posed
+from .posing import posed, rest_of
 from .primitives import Points, Values, rows, smoothstep
+from .weights import CORNER_WEIGHT, mouth_profile
 
 BLINK = (0.97, 0.04)
 """Fractions of the opening that upper and lower lid travel in a full blink."""
+BLINK_BULGE = 0.45
+"""How much (mm) farther from the eye's centre closed lids are, as they pass over the cornea."""
 GAZE_REFERENCE = 0.4
 """Downward turn of the eye (radians) at which the lids have followed by ``GAZE_LIDS``."""
-GAZE_LIDS = (0.26, -0.16)
+GAZE_LIDS = (0.20, -0.14)
 
 _LIP_Y = -65.3
 
@@ -66,9 +69,9 @@ class ExpressionSculptor:
         """Displacement in the frame's axes."""
         return np.stack([weight * x, weight * y, weight * z], axis=1)
 
-    def close_lids(self, upper: float, lower: float) -> Points:
-        """Both eyes' lids closing by fractions of the opening."""
-        return sum(lid.displacement(upper, lower) for lid in self.lids)  # type: ignore[return-value]
+    def close_lids(self, upper: float, lower: float, bulge: float = 0.0) -> Points:
+        """Both eyes' lids closing by fractions of the opening and bulging (mm)."""
+        return sum(lid.displacement(upper, lower, bulge) for lid in self.lids)  # type: ignore[return-value]
 
     # ------------------------------------------------------------------ shapes
     def shapes(self) -> dict[str, Points]:
@@ -90,7 +93,7 @@ class ExpressionSculptor:
     def blink_correctives(self) -> list[tuple[str, Points]]:
         """(driving component, displacement weighted 4 a (1 - a)) per eye."""
         names = ("eyeBlinkLeft", "eyeBlinkRight")
-        return [(name, lid.arc_corrective(*BLINK)) for name, lid in zip(names, self.lids, strict=True)]
+        return [(name, lid.arc_corrective(*BLINK, BLINK_BULGE)) for name, lid in zip(names, self.lids, strict=True)]
 
     def gaze_followers(self) -> list[tuple[int, Points]]:
         """(entry of the 36 pose features, displacement): the lids follow the eye's pitch.
@@ -100,8 +103,7 @@ class ExpressionSculptor:
         """
         scale = np.sin(GAZE_REFERENCE)
         return [
-            (9 * joint + 7, lid.displacement(*GAZE_LIDS) / scale)
-            for joint, lid in zip((2, 3), self.lids, strict=True)
+            (9 * joint + 7, lid.displacement(*GAZE_LIDS) / scale) for joint, lid in zip((2, 3), self.lids, strict=True)
         ]
 
     def pose_correctives(self) -> list[tuple[int, Points]]:
@@ -127,7 +129,7 @@ class ExpressionSculptor:
     def _eyes(self) -> dict[str, Points]:
         below = self.bump(33, -15, 16, 8) * self.off_lids
         return {
-            "eyeBlink": self.close_lids(*BLINK),
+            "eyeBlink": self.close_lids(*BLINK, BLINK_BULGE),
             "eyeSquint": self.close_lids(0.18, 0.28) + self.move(below, 0, 2.2, 0.8),
             "eyeWide": self.close_lids(-0.30, -0.08),
         }
@@ -143,10 +145,9 @@ class ExpressionSculptor:
 
     def _cheek_puff(self) -> Points:
         outward = rows(np.stack([0.9 * self.v[:, 0], np.zeros_like(self.y), self.z - 20], axis=1))
-        # The lips hold the air back: the shape fades slowly toward their corners.
-        hold = smoothstep(4, 22, np.hypot(0.7 * np.maximum(self.x - 18, 0), self.off_line))
-        away = smoothstep(20, 34, np.hypot(0.9 * self.x, 1.2 * (self.y - _LIP_Y)))
-        weight = self.bump(40, -57, 15, 16) * (0.25 + 0.75 * np.maximum(hold, away)) * (1 - self.lip)
+        # The lips hold the air back: the shape fades slowly toward them.
+        beyond_lips = smoothstep(0.9, 1.9, np.hypot(self.x / 27, (self.y - _LIP_Y) / 15))
+        weight = self.bump(42, -56, 15, 17) * beyond_lips * (1 - self.lip)
         return outward * (11.5 * weight)[:, None] + self.move(self.mouth * self.lip, 0, 0, -0.6)
 
     def _mouth_pairs(self) -> dict[str, Points]:
@@ -201,10 +202,18 @@ class ExpressionSculptor:
         )
         for name, sign in (("mouthLeft", 1.0), ("mouthRight", -1.0)):
             out[name] = self.shift(b(0, -67, 24, 15), 8 * sign, 0, -1)
-        opened = posed(self.v, self.weights, {"jaw": (anatomy.JAW_OPEN_RADIANS, 0, 0)}) - self.v
-        close = mouth * self.lower * (0.25 + 0.75 * smoothstep(20, 3, off)) * (1 - 0.55 * i**2)
-        out["mouthClose"] = -opened * close[:, None] * [0, 1, 1]
+        out["mouthClose"] = self._mouth_close()
         return out
+
+    def _mouth_close(self) -> Points:
+        """Over the open jaw both lips follow the same small share of the jaw's turn, so that they touch."""
+        turn = {"jaw": (anatomy.JAW_OPEN_RADIANS, 0.0, 0.0)}
+        near = np.clip(1.7 * self.mouth, 0, 1) * smoothstep(26, 4, self.off_line)
+        w = self.weights.copy()
+        share = np.minimum(0.15, CORNER_WEIGHT * (1 - mouth_profile(self.x / anatomy.MOUTH_HALF_WIDTH)))
+        w[:, 2] = self.jaw + near * np.minimum(share - self.jaw, 0)
+        w[:, 1] = self.weights[:, 1:3].sum(axis=1) - w[:, 2]
+        return rest_of(posed(self.v, w, turn), self.weights, turn) - self.v
 
     def _jaw(self) -> dict[str, Points]:
         return {

@@ -41,16 +41,12 @@ LOWER_LIP = curve_samples(
 )  # fmt: skip
 LIP_SLIT = curve_samples(
     [
-        (0, -64.8, 104, 0.6), (6, -64.2, 103.5, 0.6), (12, -64.7, 100, 0.6), (18, -65.1, 95.5, 0.6),
-        (23, -65.6, 91, 0.6), (27, -66.2, 87, 0.6),
+        (0, -64.8, 104, 0.6), (6, -64.2, 103.5, 0.6), (12, -64.7, 100, 0.6), (18, -65.0, 95.5, 0.6),
+        (23, -65.0, 91, 0.6), (27, -65.1, 87, 0.6),
     ],
     14,
 )  # fmt: skip
-NASOLABIAL = curve_samples(
-    [(17.3, -33.8, 97, 2.6), (23, -44, 94, 2.6), (29, -54, 90.2, 2.2), (33, -64, 86.2, 1.4)], 8
-)
-LID_CREASE = np.array([(19, 5.6, 0.5), (24, 8.9, 0.8), (31, 10.3, 0.9), (38, 9.3, 0.9), (44.5, 6.0, 0.7), (48, 3.0, 0.4)])
-"""Fold above the upper lid: x, y and radius; it follows the surface."""
+NASOLABIAL = curve_samples([(17.8, -34.5, 97, 2.0), (23, -44, 94, 2.4), (29, -54, 90.2, 2.2), (33, -64, 86.2, 1.4)], 8)
 
 
 def _near(points: Points, low: tuple[float, float, float], high: tuple[float, float, float]) -> Bool[ndarray, "N"]:
@@ -141,16 +137,6 @@ class HeadField:
         def nose(p: Points, d: Values) -> Values:
             return union(d, self._nose(p), 11)
 
-        x, y, radius = LID_CREASE.T
-        origins = np.column_stack([x, y, np.full(len(x), 200.0)])
-        fold, _ = self.cast(
-            origins, np.tile([0.0, 0.0, -1.0], (len(x), 1)), surface=lambda p: lids(p, self._masses(p))
-        )
-        fold_curve = curve_samples(list(zip(x, y, fold[:, 2] + 0.3, radius, strict=True)), 16)
-
-        def crease(p: Points, d: Values) -> Values:
-            return carve(d, swept(p, fold_curve), 2.5)
-
         def nasolabial(p: Points, d: Values) -> Values:
             return carve(d, swept(p, NASOLABIAL), 6)
 
@@ -168,7 +154,6 @@ class HeadField:
         return [
             ((8, -26, 45), (56, 26, 100), lids),
             ((-1, -60, 55), (40, 30, 140), nose),
-            ((10, -5, 60), (56, 22, 100), crease),
             ((4, -80, 65), (48, -20, 120), nasolabial),
             ((-1, -60, 80), (24, -25, 125), nostril),
             ((-1, -105, 50), (48, -32, 130), mouth),

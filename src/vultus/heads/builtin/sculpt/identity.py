@@ -269,9 +269,9 @@ class IdentitySculptor:
         return out
 
 
-def hair_volume(mesh: HeadMesh, normals: Points, hair: Values, thickness: float = 7.0) -> Field:
-    """The scalp lifted along its normals where hair grows: 1 stands for short full hair (7 mm)."""
-    return (normals * (hair * thickness)[:, None])[..., None]
+def hair_volume(normals: Points, lift: Values, thickness: float = 10.0) -> Points:
+    """The scalp lifted along its normals where hair grows: 1 stands for short full hair (10 mm on the crown)."""
+    return normals * (lift * thickness)[:, None]
 
 
 def measure(vertices: Points, sculptor: IdentitySculptor) -> Values:

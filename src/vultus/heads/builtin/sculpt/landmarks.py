@@ -41,20 +41,19 @@ def ibug68(mesh: HeadMesh) -> Embedding:
         put(right, mirrored(Embedding(e.faces[k : k + 1], e.bary[k : k + 1]), mesh.faces, mesh.mirror), 0)
 
     # Jaw: evenly spaced from in front of the ear along the mandible to the chin.
-    path = np.array([(68, -10, 18), (66, -42, 20), (52, -78, 18), (34, -97, 56), (14, -108, 83), (0, -108.5, 86)], float)
+    path = np.array([(68, -10, 18), (66, -42, 20), (52, -78, 18), (34, -97, 56), (14, -106, 85), (0, -106, 89)], float)
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
     at = np.linspace(0, length[-1], 9)
     jaw = closest(np.stack([np.interp(at, length, path[:, c]) for c in range(3)], axis=1), v, mesh.faces, faces)
     for k in range(8):
         put_pair(k, 16 - k, jaw, k)
-    chin = skin.half
     middle = np.flatnonzero(np.abs(v[: len(skin.vertices), 0]) < 1e-9)
-    chin = middle[np.linalg.norm(v[middle] - [0, -108, 86], axis=1).argmin()]
+    chin = middle[np.linalg.norm(v[middle] - [0, -106, 89], axis=1).argmin()]
     put(8, _embed_vertices(mesh, np.array([chin]), faces), 0)
-    # Brows: five points along the hair, from the inner to the outer end on the left.
-    curve = anatomy.BROW_CURVE
-    bx = np.linspace(curve[0, 0] + 1, curve[-1, 0], 5)
-    by = np.interp(bx, curve[:, 0], curve[:, 1] + 0.35 * curve[:, 2])
+    # Brows: five points along the upper edge of the hair, from the inner to the outer end on the left, where detectors
+    # that follow MediaPipe's table (336, 296, 334, 293, 300) see them.
+    bx = np.array([13.0, 26.5, 39.5, 48.0, 52.5])
+    by = np.array([24.0, 25.5, 25.5, 22.5, 18.0])
     depth = v[: len(skin.vertices)]
     target = []
     for x, y in zip(bx, by, strict=True):
@@ -81,6 +80,7 @@ def ibug68(mesh: HeadMesh) -> Embedding:
     e = _embed_vertices(mesh, edge[columns], faces)
     for k, (right, left) in enumerate(((39, 42), (38, 43), (37, 44), (36, 45), (41, 46), (40, 47))):
         put_pair(right, left, e, k)
+
     # Mouth.
     def lip(kind: Kind, ring: int, x_fraction: float) -> int:
         ids = skin.ring_ids(kind, ring)
@@ -95,7 +95,12 @@ def ibug68(mesh: HeadMesh) -> Embedding:
     )  # fmt: skip
     for right, left, vertex in pairs:
         put_pair(right, left, _embed_vertices(mesh, np.array([vertex]), faces), 0)
-    for number, vertex in ((51, lip(up, border, 0)), (57, lip(low, border, 0)), (62, lip(up, 0, 0)), (66, lip(low, 0, 0))):
+    for number, vertex in (
+        (51, lip(up, border, 0)),
+        (57, lip(low, border, 0)),
+        (62, lip(up, 0, 0)),
+        (66, lip(low, 0, 0)),
+    ):
         put(number, _embed_vertices(mesh, np.array([vertex]), faces), 0)
     put_pair(68, 69, _pupil(mesh), 0)
     done = [e for e in out if e is not None]
@@ -123,7 +128,8 @@ def _mediapipe_points() -> list[_MediapipePoint]:
     """Where MediaPipe's detector sees its points on renders of the template.
 
     Measured once: some thirty renders over views, styles and identities, detected points carried back to the template
-    along the camera's rays, the median taken over the views that face a point best, mirror pairs averaged.
+    along the camera's rays, the median taken over the views that face a point best, mirror pairs averaged. The
+    two points in front of each ear (93, 234 and their partners), seen in too few views, were placed by hand.
     """
     text = resources.files(__package__).joinpath("mediapipe_points.csv").read_text()
     return [
@@ -150,12 +156,12 @@ def _curves(mesh: HeadMesh) -> dict[str, Int[ndarray, "N"]]:
     }
 
 
-def _on_curve(mesh: HeadMesh, curve: Int[ndarray, "N"], xy: Float[ndarray, "2"]) -> Embedding:
-    """Frontally closest point of a vertex curve, as a point on an edge of a skin triangle."""
-    p = mesh.vertices[curve, :2]
+def _on_curve(mesh: HeadMesh, curve: Int[ndarray, "N"], point: Float[ndarray, "D"]) -> Embedding:
+    """Closest point of a vertex curve, as a point on an edge of a skin triangle; seen from the front if D is 2."""
+    p = mesh.vertices[curve, : len(point)]
     along = np.diff(p, axis=0)
-    t = np.clip(((xy - p[:-1]) * along).sum(1) / np.maximum((along * along).sum(1), 1e-12), 0, 1)
-    k = int(np.linalg.norm(p[:-1] + t[:, None] * along - xy, axis=1).argmin())
+    t = np.clip(((point - p[:-1]) * along).sum(1) / np.maximum((along * along).sum(1), 1e-12), 0, 1)
+    k = int(np.linalg.norm(p[:-1] + t[:, None] * along - point, axis=1).argmin())
     a, b = curve[k], curve[k + 1]
     faces = mesh.skin.faces
     face = int(np.flatnonzero((faces == a).any(axis=1) & (faces == b).any(axis=1))[0])
@@ -171,6 +177,9 @@ def mediapipe(mesh: HeadMesh) -> tuple[Int[ndarray, "L"], Embedding]:
     """
     curves = _curves(mesh)
     found: dict[int, Embedding] = {}
+    d = mesh.skin.directions
+    midline = np.flatnonzero((np.abs(d[:, 0]) < 1e-9) & (d[:, 2] > 0))
+    midline = midline[np.argsort(-d[midline, 1])]
     on_face = np.flatnonzero((mesh.vertices[mesh.skin.faces][..., 2] > -30).all(axis=1))
     for point in _mediapipe_points():
         x, y, z = point.position
@@ -178,6 +187,8 @@ def mediapipe(mesh: HeadMesh) -> tuple[Int[ndarray, "L"], Embedding]:
             continue
         if point.curve:
             e = _on_curve(mesh, curves[point.curve], np.array([x, y]))
+        elif point.mirror == point.number:
+            e = _on_curve(mesh, midline, np.array([x, y, z]))
         else:
             e = closest(np.array([[x, y, z]]), mesh.vertices, mesh.faces, on_face)
         found[point.number] = e

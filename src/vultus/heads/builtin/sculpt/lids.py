@@ -66,12 +66,13 @@ class LidMotion:
                 result[i] = lookup[vertex]
         return result
 
-    def turned(self, upper_closes: float, lower_closes: float, share: float = 1.0) -> Points:
+    def turned(self, upper_closes: float, lower_closes: float, bulge: float = 0.0, share: float = 1.0) -> Points:
         """Positions of ``ids`` (mesh frame) after the lids close by fractions of the opening.
 
         Args:
             upper_closes: fraction of the opening the upper lid travels downward (negative opens).
             lower_closes: fraction the lower lid travels upward.
+            bulge: how far (mm) the turned lid moves away from the eye's centre.
             share: part of that turn that is made (0.5: the point half way along the arc).
         """
         top, bottom = self._edges
@@ -85,15 +86,16 @@ class LidMotion:
         angle = np.where(self.is_upper, -upper_closes, lower_closes) * opening * weight * share
         c, s = np.cos(angle), np.sin(angle)
         q = np.stack([p[:, 0], c * p[:, 1] + s * p[:, 2], c * p[:, 2] - s * p[:, 1]], axis=1)
+        q *= 1 + (bulge * share * weight / np.linalg.norm(q, axis=1))[:, None]
         return (q + anatomy.EYE_CENTRE) * [self._sign, 1, 1]
 
-    def displacement(self, upper_closes: float, lower_closes: float, share: float = 1.0) -> Points:
+    def displacement(self, upper_closes: float, lower_closes: float, bulge: float = 0.0, share: float = 1.0) -> Points:
         """The same as displacements of all mesh vertices."""
         out = np.zeros_like(self.mesh.vertices)
-        out[self.ids] = self.turned(upper_closes, lower_closes, share) - self.mesh.vertices[self.ids]
+        out[self.ids] = self.turned(upper_closes, lower_closes, bulge, share) - self.mesh.vertices[self.ids]
         return out
 
-    def arc_corrective(self, upper_closes: float, lower_closes: float) -> Points:
+    def arc_corrective(self, upper_closes: float, lower_closes: float, bulge: float = 0.0) -> Points:
         """What a linear shape misses half way: the arc's midpoint minus the chord's, weighted 4 a (1 - a)."""
-        half = self.displacement(upper_closes, lower_closes, 0.5)
-        return half - 0.5 * self.displacement(upper_closes, lower_closes)
+        half = self.displacement(upper_closes, lower_closes, bulge, 0.5)
+        return half - 0.5 * self.displacement(upper_closes, lower_closes, bulge)

@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from . import anatomy, rings
 from .mesh import MeshBuilder, Part, Patch
-from .primitives import Points, Values, rows, smoothstep
+from .primitives import Points, Values, intersection, rows, smoothstep
 from .skin import Kind
 
 EAR_CENTRE = np.array([66.5, -20.0, -5.0])
@@ -30,19 +30,22 @@ def ear_rings(base: Points) -> tuple[list[Points], Points]:
     a = np.arange(rings.EAR_POINTS) / rings.EAR_POINTS * 2 * np.pi
     ca, sa = np.cos(a), np.sin(a)
     # In front the rings lie on the head; the helix leaves it gradually above, the lobule quickly below.
-    front = np.where(sa > 0, smoothstep(0.30, 1.0, ca), smoothstep(0.12, 0.72, ca))
+    front = np.where(sa > 0, smoothstep(0.55, 1.0, ca), smoothstep(0.05, 0.80, ca))
     lobule = smoothstep(-0.62, -0.92, sa)
     width = 16.5 + 2.0 * smoothstep(-0.3, 0.6, sa) - 2.5 * lobule
     round_ca = np.sign(ca) * np.abs(ca) ** 0.85
     outline = np.stack([8.5 - width * round_ca, np.where(sa > 0, 30.5 * sa, 33.0 * sa) - 1.0], axis=1)
 
-    def place(fraction: float, height: Values | float) -> Points:
+    def place(fraction: float, height: Values | float, lift: float | None = None) -> Points:
         q = _CONCHA + (outline - _CONCHA) * fraction
         h = np.broadcast_to(height, (len(a),))
         # Inside the concha depth goes straight into the head; along the plane's normal it would leave behind it.
         down = np.array([1.0, 0.0, 0.0]) if fraction < 0.7 else _EAR_OUT
         up = np.maximum(h, 0)[:, None] * _EAR_OUT + np.minimum(h, 0)[:, None] * down
-        return EAR_CENTRE + q[:, :1] * _EAR_BACK + q[:, 1:] * _EAR_UP + up
+        out = EAR_CENTRE + q[:, :1] * _EAR_BACK + q[:, 1:] * _EAR_UP + up
+        if lift is not None:  # in front the ear's plane dips into the head: the rim rides on the skin there
+            out[:, 0] = intersection(out[:, 0], base[:, 0] + lift, 3.0)
+        return out
 
     def blend(free: Points, attached: Points) -> Points:
         return free * (1 - front[:, None]) + attached * front[:, None]
@@ -51,10 +54,11 @@ def ear_rings(base: Points) -> tuple[list[Points], Points]:
     inward = EAR_CENTRE + _CONCHA[0] * _EAR_BACK + _CONCHA[1] * _EAR_UP - base
     inward[:, 0] = 0.0
     inward = rows(inward)
-    rim_back, rim, rim_front = place(1.0, -2.2), place(1.04, -0.3), place(0.98, 1.6)
+    behind = _EAR_OUT * smoothstep(0.3, -0.4, ca)[:, None]  # keeps the groove behind the ear narrow
+    rim_back, rim, rim_front = place(1.0, -2.2, 0.4), place(1.04, -0.3, 1.6), place(0.98, 1.6, 2.6)
     out = [
-        blend(base * 0.6 + rim_back * 0.4 - _EAR_OUT, base + 0.15 * lateral + 0.4 * inward),
-        blend(base * 0.2 + rim_back * 0.8 - _EAR_OUT, base + 0.3 * lateral + 0.8 * inward),
+        blend(base * 0.6 + rim_back * 0.4 - behind, base + 0.15 * lateral + 0.4 * inward),
+        blend(base * 0.2 + rim_back * 0.8 - behind, base + 0.3 * lateral + 0.8 * inward),
         blend(rim_back, base + 0.6 * lateral + 1.2 * inward),
         blend(rim, base + 1.0 * lateral + 1.7 * inward),
         blend(rim_front, base + 1.5 * lateral + 2.3 * inward),
@@ -65,7 +69,8 @@ def ear_rings(base: Points) -> tuple[list[Points], Points]:
         if height > 0 and fraction < 0.7:
             h = h * (0.55 + 0.45 * smoothstep(0.5, -0.6, ca))
         sink = 1.6 - 0.9 * max(depth - 2.9, 0.0) + tragus * 4.0 * np.exp(-(((depth - 3.6) / 1.3) ** 2))
-        out.append(blend(place(fraction, h), base + inward * depth + sink[:, None] * lateral))
+        lift = {0.91: 2.0, 0.83: 0.3, 0.74: -0.8}.get(fraction)
+        out.append(blend(place(fraction, h, lift), base + inward * depth + sink[:, None] * lateral))
     centre = EAR_CENTRE + _CONCHA[0] * _EAR_BACK + _CONCHA[1] * _EAR_UP - 9.5 * lateral
     loops = [base, *out, np.repeat(centre[None], len(base), axis=0)]
     for _ in range(3):
@@ -119,7 +124,7 @@ def add_lid_interiors(b: MeshBuilder) -> Int[ndarray, "2 R N"]:
 
 # Rings of the mouth's cavity behind the lip line: set back, half height, width scale.
 _BAG = (
-    (1.6, 1.2, 1.0), (3.2, 4.5, 1.0), (3.8, 9.5, 1.0), (8.5, 10.5, 0.96), (14.0, 8.8, 0.88), (24.0, 8.4, 0.76),
+    (1.6, 1.2, 1.0), (3.6, 4.0, 1.0), (5.4, 7.8, 1.0), (9.5, 9.4, 0.95), (14.5, 8.8, 0.87), (24.0, 8.4, 0.76),
     (38.0, 7.0, 0.55),
 )  # fmt: skip
 

@@ -12,8 +12,10 @@ from .primitives import rows
 
 EYE_POINTS = 32
 """Points per ring around an eye; index 0 is the outer corner, then over the upper lid to the inner corner."""
-EYE_OFFSETS = (0.0, 0.9, 2.1, 3.7, 5.6, 8.2)
-EYE_BLEND = (0.0, 0.0, 0.1, 0.35, 0.65, 0.9)
+EYE_OFFSETS = (0.0, 0.9, 2.2, 3.8, 4.9, 6.0, 8.4)
+EYE_BLEND = (0.0, 0.0, 0.1, 0.3, 0.45, 0.65, 0.9)
+CREASE_RING = 4
+"""The ring along which the upper lid folds."""
 
 MOUTH_COLUMNS = 14
 """Columns from a mouth corner to the midline, both included."""
@@ -63,8 +65,15 @@ def eye_rings() -> list[Ring]:
     return rings
 
 
+def mouth_columns() -> Float[ndarray, "MOUTH_COLUMNS"]:
+    """Columns of the mouth as fractions of its half width, from the corner (1) to the midline (0)."""
+    t = np.linspace(0, 1, MOUTH_COLUMNS)
+    return 0.75 * np.cos(t * np.pi / 2) + 0.25 * (1 - t)
+
+
 def _mouth_curve(knots: list[tuple[float, float]], half_width: float) -> Ring:
-    t = np.cos(np.linspace(0, np.pi / 2, MOUTH_COLUMNS))
+    t = mouth_columns()
+    t[-1] = 0.0  # the cosine of a right angle is not exactly zero
     x, y = np.asarray(knots, dtype=float).T
     return np.stack([t * half_width, PchipInterpolator(x, y)(t)], axis=1)
 
@@ -77,7 +86,7 @@ def mouth_rings() -> list[tuple[Ring, Ring]]:
         (_mouth_curve(anatomy.LIP_BORDER_LOWER, anatomy.BORDER_HALF_WIDTH), -1.0),
     )
     rings = [tuple(line * (1 - f) + border * f for border, _ in borders) for f in LIP_FRACTIONS]
-    angle = np.linspace(0, np.pi / 2, MOUTH_COLUMNS)
+    angle = np.arccos(np.clip(mouth_columns(), 0, 1))
     for k, offset in enumerate(MOUTH_OFFSETS):
         halves = []
         for border, sign in borders:
@@ -88,9 +97,7 @@ def mouth_rings() -> list[tuple[Ring, Ring]]:
             round_normal = np.stack([np.cos(angle), sign * np.sin(angle)], axis=1)
             ring = border + offset * rows(0.25 * normal + 0.75 * round_normal)
             blend = (0.0, 0.5, 0.8)[k]
-            ellipse = np.stack(
-                [(26.8 + offset) * np.cos(angle), -65.6 + sign * (9.2 + offset) * np.sin(angle)], axis=1
-            )
+            ellipse = np.stack([(26.8 + offset) * np.cos(angle), -65.6 + sign * (9.2 + offset) * np.sin(angle)], axis=1)
             ring = ring * (1 - blend) + ellipse * blend
             ring[-1, 0] = 0.0
             halves.append(ring)

@@ -306,9 +306,7 @@ def build_skin(field: HeadField) -> Skin:
     rim = np.flatnonzero((tags[:, 0] == Kind.BOTTOM) | ((tags[:, 0] == Kind.MIDLINE) & (d[:, 1] < -0.9961)))
     f = f[~np.isin(f, rim).all(axis=1)]
 
-    strips = [
-        ring_strip(ring(Kind.EYE, a, tags), ring(Kind.EYE, a + 1, tags), closed=True) for a in range(last_eye)
-    ]
+    strips = [ring_strip(ring(Kind.EYE, a, tags), ring(Kind.EYE, a + 1, tags), closed=True) for a in range(last_eye)]
     for a in range(last_mouth):
         top, top_out = ring(Kind.LIP_UPPER, a, tags), ring(Kind.LIP_UPPER, a + 1, tags)
         strips.append(ring_strip(top, top_out, closed=False))
@@ -333,13 +331,15 @@ def _relax(field: HeadField, x: Points, d: Points, f: Int[ndarray, "F 3"], tags:
     """Evens out the fill points along the surface (tangential Laplacian), reprojecting onto the field."""
     edges = edges_of(f)
     moving = tags[:, 0] == Kind.FILL
-    for _ in range(5):
-        pull = neighbour_mean(x, edges)[moving] - x[moving]
-        normal = field.normal(x[moving])
-        x[moving] += 0.45 * (pull - normal * (pull * normal).sum(axis=1, keepdims=True))
-        for _ in range(2):
-            p = x[moving]
-            x[moving] = p - field.normal(p) * np.clip(field.distance(p), -2, 2)[:, None] * 0.9
+    # The chart's rays graze the shoulders, whose triangles need more passes.
+    for chosen, passes in ((moving, 5), (moving & (x[:, 1] < -122), 30)):
+        for _ in range(passes):
+            pull = neighbour_mean(x, edges)[chosen] - x[chosen]
+            normal = field.normal(x[chosen])
+            p = x[chosen] + 0.45 * (pull - normal * (pull * normal).sum(axis=1, keepdims=True))
+            for _ in range(2):
+                p = p - field.normal(p) * np.clip(field.distance(p), -2, 2)[:, None] * 0.9
+            x[chosen] = p
     x[np.abs(d[:, 0]) < 1e-9, 0] = 0.0
     return x
 

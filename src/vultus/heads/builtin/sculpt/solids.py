@@ -89,7 +89,7 @@ TONGUE_COLUMNS = 20
 
 def add_tongue(b: MeshBuilder) -> None:
     """A tongue behind the lower teeth: flattened tube from its root to a rounded tip, with a groove along the top."""
-    t = np.linspace(0, 1, TONGUE_RINGS + 2)[1:-1]
+    t = np.sin(np.linspace(0, np.pi / 2, TONGUE_RINGS + 2)[1:-1])  # closer together toward the tip
     around = (np.arange(TONGUE_COLUMNS) + 0.5) / TONGUE_COLUMNS * 2 * np.pi  # from the left side over the top
     z = 51.0 + 32.5 * t
     width = 14.5 * np.sqrt(1 - np.clip((t - 0.35) / 0.65, 0, 1) ** 2.6) * (0.80 + 0.20 * smoothstep(0, 0.3, t))

@@ -29,6 +29,15 @@ def skinning_weights(mesh: HeadMesh) -> Float[ndarray, "V 5"]:
     return w
 
 
+CORNER_WEIGHT = 0.42
+"""Share of the jaw's turn that the corners of the mouth follow."""
+
+
+def mouth_profile(across: Float[ndarray, "N"]) -> Float[ndarray, "N"]:
+    """How fully the lips part from each other with the jaw: 1 at the midline, 0 at the corners (``across`` = 1)."""
+    return (1 - np.clip(across, 0, 1) ** 2) ** 0.6
+
+
 def _jaw_weights(mesh: HeadMesh) -> Float[ndarray, "V"]:
     v = mesh.vertices
     x, y, z = np.abs(v[:, 0]), v[:, 1], v[:, 2]
@@ -43,7 +52,11 @@ def _jaw_weights(mesh: HeadMesh) -> Float[ndarray, "V"]:
     w = w * (1 - gain) + target * gain
 
     def lip_weight(c: Float[ndarray, "N"], side: ndarray) -> Float[ndarray, "N"]:
-        return np.where(side > 0, 0.42 * (1 - c), np.where(side < 0, 0.42 + 0.58 * c, 0.42))
+        return np.where(
+            side > 0,
+            CORNER_WEIGHT * (1 - c),
+            np.where(side < 0, CORNER_WEIGHT + (1 - CORNER_WEIGHT) * c, CORNER_WEIGHT),
+        )
 
     skin_count = len(mesh.skin.vertices)
     on_lips = np.zeros(len(v), dtype=bool)
@@ -52,17 +65,17 @@ def _jaw_weights(mesh: HeadMesh) -> Float[ndarray, "V"]:
     half_width = anatomy.MOUTH_HALF_WIDTH
     # An elliptic profile opens the mouth with round corners.
     across = np.clip(x / half_width, 0, 1)
-    w[on_lips] = lip_weight((1 - across**2) ** 0.6, mesh.side)[on_lips]
+    w[on_lips] = lip_weight(mouth_profile(across), mesh.side)[on_lips]
     bag = mesh.bag_rings
     hard = (0.0, 0.0, 0.25, 0.7, 1.0, 1.0, 1.0, 1.0)
     edge_weight = w[bag[0]]
     for k in range(1, len(bag)):
-        inner = lip_weight(smoothstep(1.03, 0.72, x[bag[0]] / half_width), mesh.side[bag[k]])
+        inner = lip_weight((1 - across[bag[0]] ** 2) ** 0.4, mesh.side[bag[k]])
         w[bag[k]] = edge_weight * (1 - hard[k]) + inner * hard[k]
     bag_mask = mesh.part == Part.MOUTH_BAG
     pole = bag_mask.copy()
     pole[bag] = False
-    w[pole] = 0.42
+    w[pole] = CORNER_WEIGHT
 
     soft = mesh.is_part(Part.SKIN, Part.EAR, Part.LID) & ~on_lips
     edges = edges_of(mesh.faces[mesh.is_part(Part.SKIN, Part.EAR, Part.LID, Part.MOUTH_BAG)[mesh.faces].all(axis=1)])
@@ -87,7 +100,7 @@ def joint_regressor(mesh: HeadMesh, still: ndarray) -> Float[ndarray, "5 V"]:
     supports = (
         surface & (y < -160),
         surface & (np.abs(y + 118) < 12) & (z < 40),
-        ear_base | (mesh.is_part(Part.EAR) & still & (y > -45) & (y < 5)),
+        (ear_base | mesh.is_part(Part.EAR)) & still & (y > -45) & (y < 5),
         mesh.part == Part.LEFT_EYE,
         mesh.part == Part.RIGHT_EYE,
     )
@@ -103,4 +116,3 @@ def joint_regressor(mesh: HeadMesh, still: ndarray) -> Float[ndarray, "5 V"]:
     matrix[:3] = 0.5 * (matrix[:3] + swap[:3])
     matrix[4] = swap[3]
     return matrix
-
