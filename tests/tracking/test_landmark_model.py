@@ -23,7 +23,7 @@ def _joints(head: SkinnedHead, angles: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def test_points_equal_those_of_the_posed_mesh(toy_head: SkinnedHead) -> None:
     identity, expression, angles, translation = _parameters(toy_head)
-    model = LandmarkModel.of(toy_head, "ibug68")
+    model = LandmarkModel.of(toy_head, toy_head.landmark_sets["ibug68"])
     points = model.evaluate(identity, expression, _joints(toy_head, angles), translation).points
     from dataclasses import replace
 
@@ -40,7 +40,7 @@ def test_points_equal_those_of_the_posed_mesh(toy_head: SkinnedHead) -> None:
 
 def test_derivatives_equal_automatic_differentiation(toy_head: SkinnedHead) -> None:
     identity, expression, angles, translation = _parameters(toy_head, 1)
-    model = LandmarkModel.of(toy_head, "ibug68")
+    model = LandmarkModel.of(toy_head, toy_head.landmark_sets["ibug68"])
     state = model.evaluate(identity, expression, _joints(toy_head, angles), translation)
 
     def points(s: torch.Tensor, e: torch.Tensor, a: torch.Tensor) -> torch.Tensor:

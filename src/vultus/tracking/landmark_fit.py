@@ -15,11 +15,11 @@ from torch import Tensor
 
 from vultus.cameras import Camera
 from vultus.errors import VultusError
-from vultus.heads import SkinnedHead
+from vultus.heads import LandmarkSet, SkinnedHead
 from vultus.motion import HeadParams
 from vultus.tracking.detectors import mp478_to_ibug70
 from vultus.tracking.landmark_model import LandmarkModel
-from vultus.tracking.landmark_regions import base_weights, closures, fitted_points, outer_eye_corners, regions
+from vultus.tracking.landmark_regions import base_weights, closures, fitted_points, outer_eye_corners, regions, silhouette_positions
 from vultus.tracking.landmark_solver import CAMERA_DISTANCE, Layout, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
 
@@ -35,8 +35,10 @@ _SMOOTH_SIGMA = {
 """Standard deviations of second differences between frames at 25 per second: radians, metres, blendshape weights."""
 
 _JOINT_SIGMA = {"jaw": (0.3, 0.03, 0.02), "neck": (0.2, 0.2, 0.2), "left_eye": (0.3, 0.4), "right_eye": (0.3, 0.4)}
-_NOT_FITTED = ("jawOpen", "mouthClose")
-"""Shapes that repeat what the jaw joint does, or its combination with the lips."""
+_NOT_FITTED = ("mouthClose", "cheekPuff", "tongueOut")
+"""Shapes that points on the face do not show: they would only soak up errors."""
+_JAW_SHAPE = "jawOpen"
+"""Repeats what the jaw joint does, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def fit_landmarks(
     seen = observations.seen
     if not seen.any():
         raise VultusError("no face was found in any frame, so there is nothing to fit")
-    model = LandmarkModel.of(head, landmark_set, None if shared is None else shared.offset)
+    model = LandmarkModel.of(head, embedding_of(head, landmark_set), None if shared is None else shared.offset)
     rows = fitted_points(observations.set_name, model.ids.numpy())
     model, observations = model.select(torch.from_numpy(rows)), replace(observations, points=observations.points[:, rows])
     focal = settings.focal
@@ -154,6 +156,23 @@ def _as_landmark_set(head: SkinnedHead, observations: Observations) -> tuple[Obs
     padded = np.full((len(points), max(int(ids.max()) + 1, available), 2), np.nan)
     padded[:, :available] = points
     return replace(observations, points=padded[:, ids], set_name=set_name), wanted
+
+
+def embedding_of(head: SkinnedHead, landmark_set: str) -> LandmarkSet:
+    """The head's landmarks as this fit uses them: on the built-in head, MediaPipe's silhouette is placed anew."""
+    embedding = head.landmark_sets[landmark_set]
+    if landmark_set != "mediapipe" or not head.name.startswith("builtin"):
+        return embedding
+    faces, barycentric = embedding.faces.clone(), embedding.barycentric.clone()
+    skin = torch.unique(head.faces[(head.attributes["part"][head.faces] == 0).all(-1)])
+    row = {int(point): index for index, point in enumerate(embedding.ids)}
+    for point, position in silhouette_positions().items():
+        target = head.v_template.new_tensor(position) / 1000
+        vertex = skin[(head.v_template[skin] - target).norm(dim=-1).argmin()]
+        face = int(torch.nonzero((head.faces == vertex).any(-1))[0])
+        faces[row[point]] = face
+        barycentric[row[point]] = (head.faces[face] == vertex).to(barycentric.dtype)
+    return LandmarkSet(embedding.ids, faces, barycentric)
 
 
 def _solve(
@@ -270,8 +289,8 @@ def _layout(head: SkinnedHead, settings: FitSettings) -> Layout:
     joints = tuple(
         (head.joint_names.index(name), axis) for name in axes if name in head.joint_names for axis in axes[name]
     )
-    has_jaw = "jaw" in head.joint_names
-    fitted = tuple(i for i, name in enumerate(head.expression_names) if not (has_jaw and name in _NOT_FITTED))
+    left_out = {*_NOT_FITTED, _JAW_SHAPE} if "jaw" in head.joint_names else set(_NOT_FITTED)
+    fitted = tuple(index for index, name in enumerate(head.expression_names) if name not in left_out)
     return Layout(joints, head.joint_names, fitted, len(head.expression_names))
 
 
@@ -321,6 +340,8 @@ def _problem(
     if len(shots) > 2:
         tied = settings.smooth * ((shots[:-2] == shots[1:-1]) & (shots[1:-1] == shots[2:])).astype(np.float64)
     longer = max(observations.width, observations.height)
+    # A point's bias is the same in every frame, so many frames must not outvote what is known beforehand.
+    shared_votes = max(1.0, len(observations.points) / 2)
     return Problem(
         model=model,
         layout=layout,
@@ -338,9 +359,9 @@ def _problem(
         limit_precision=0.03**-2 if named else 0.3**-2,
         smoothness=smooth,
         tied=tied,
-        identity_precision=settings.identity_sigma**-2,
+        identity_precision=shared_votes * settings.identity_sigma**-2,
         focal_mean=float(np.log(settings.focal_prior[0] * longer)),
-        focal_precision=settings.focal_prior[1] ** -2,
+        focal_precision=shared_votes * settings.focal_prior[1] ** -2,
     )
 
 

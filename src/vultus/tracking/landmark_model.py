@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vultus.heads import SkinnedHead
+from vultus.heads import LandmarkSet, SkinnedHead
 from vultus.rotations import axis_angle_to_matrix
 
 
@@ -39,9 +39,8 @@ class LandmarkModel:
     corrective_drivers: Int[Tensor, "C"]
 
     @staticmethod
-    def of(head: SkinnedHead, landmark_set: str, offset: Float[Tensor, "V 3"] | None = None) -> LandmarkModel:
-        """The landmarks of one of the head's sets; `offset` (metres) moves the rest vertices. KeyError if unknown."""
-        embedding = head.landmark_sets[landmark_set]
+    def of(head: SkinnedHead, embedding: LandmarkSet, offset: Float[Tensor, "V 3"] | None = None) -> LandmarkModel:
+        """Landmarks on a head; `offset` (metres) moves the rest vertices."""
         corners = head.faces[embedding.faces]  # [L, 3]
         barycentric = embedding.barycentric.double()
         template = (head.v_template if offset is None else head.v_template + offset).double()

@@ -63,16 +63,23 @@ def sharpen(
     small = torch.nn.functional.interpolate(planes, scale_factor=0.5, mode="area")
     side = 2 * max(1, radius // 2) + 1
     color, target = small[0, :3], small[0, 3:]
-    products = torch.stack([color[i] * color[j] for i in range(3) for j in range(i, 3)])
+    products = color[[0, 0, 0, 1, 1, 2]] * color[[0, 1, 2, 1, 2, 2]]
     stack = torch.cat([color, target, color * target, products])
     padded = torch.nn.functional.pad(stack[None], [side // 2] * 4, mode="replicate")
     mean = torch.nn.functional.avg_pool2d(padded, side, stride=1)[0]
     mean_color, mean_target = mean[:3], mean[3:4]
-    covariance = (mean[4:7] - mean_color * mean_target).permute(1, 2, 0)[..., None]
-    matrix = torch.zeros(*covariance.shape[:2], 3, 3)
-    for entry, (i, j) in enumerate([(i, j) for i in range(3) for j in range(i, 3)]):
-        matrix[..., i, j] = matrix[..., j, i] = mean[7 + entry] - mean_color[i] * mean_color[j]
-    slope = torch.linalg.solve(matrix + epsilon * torch.eye(3), covariance)[..., 0].permute(2, 0, 1)
+    covariance = mean[4:7] - mean_color * mean_target
+    rows, columns = [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]
+    spread = mean[7:] - mean_color[rows] * mean_color[columns]
+    spread[[0, 3, 5]] += epsilon
+    rr, rg, rb, gg, gb, bb = spread
+    # The inverse of a symmetric 3×3 matrix by its cofactors.
+    inverse = torch.stack(
+        [gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb, rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg]
+    ) / (rr * (gg * bb - gb * gb) + rg * (gb * rb - rg * bb) + rb * (rg * gb - gg * rb))
+    slope = torch.stack(
+        [(inverse[list(row)] * covariance).sum(0) for row in ((0, 1, 2), (1, 3, 4), (2, 4, 5))]
+    )
     offset = mean_target - (slope * mean_color).sum(0, keepdim=True)
     lines = torch.nn.functional.pad(torch.cat([slope, offset])[None], [side // 2] * 4, mode="replicate")
     lines = torch.nn.functional.avg_pool2d(lines, side, stride=1)

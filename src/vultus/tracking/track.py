@@ -17,14 +17,15 @@ from vultus.cameras import Camera
 from vultus.captures import Capture, CaptureWriter, Source, open_capture
 from vultus.errors import VultusError
 from vultus.files import sha256_of, write_json
-from vultus.heads import SkinnedHead
+from vultus.heads import LandmarkSet, SkinnedHead
 from vultus.images import Box, VideoWriter, crop_and_resize, to_float, to_uint8, write_png
 from vultus.motion import Motion
 from vultus.progress import Progress, silent
 from vultus.tracking.detection import detect_footage
 from vultus.tracking.detectors import Detector, mediapipe_detector
 from vultus.tracking.footage import Footage
-from vultus.tracking.landmark_fit import Fit, SharedFit, fit_landmarks
+from vultus.tracking.hair_offset import Silhouette, fit_hair_offset
+from vultus.tracking.landmark_fit import Fit, SharedFit, embedding_of, fit_landmarks
 from vultus.tracking.landmark_regions import TRUSTED
 from vultus.tracking.matte import above_neck_line, crop_box, person_matte, to_tensor
 from vultus.tracking.neutral import neutral_of
@@ -36,7 +37,8 @@ from vultus.tracking.shared_file import write_shared
 
 _VERSION = 1
 _PHOTO_MISFIT = 0.2
-_SAMPLED_FRAMES = 8
+_CROP_FRAMES, _LOOKED_AT = 60, 9
+_MATTE_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class TrackSettings:
         face: which person, counted from 0, the largest and most persistent first.
         focal: focal length in pixels of the footage if known; a photo's metadata are used otherwise, else it is estimated.
         smooth: how strongly movement is smoothed over time; 0 is not at all.
+        hair: move the scalp of the mesh out to where the hair ends, where that matches the outline better.
         overlay: write a picture or video that shows the fit over the footage.
     """
 
@@ -61,6 +64,7 @@ class TrackSettings:
     face: int = 0
     focal: float | None = None
     smooth: float = 1.0
+    hair: bool = True
     overlay: bool = True
 
     def __post_init__(self) -> None:
@@ -168,8 +172,16 @@ def _fill(
     progress("fitting the head", 1, 1, {"error": float(np.nanmean(fit.mean_error(TRUSTED)))})
     valid, reasons = _validity(fit, selection, footage)
     fit = _placed(fit, valid, shared)
-    with clock.stage("crop"):
-        crop = fit.shared.crop or _choose_crop(footage, head, fit, valid, detector)
+    with clock.stage("outline"):
+        silhouettes: list[Silhouette] = []
+        if shared is None and detector.segments_crops:
+            silhouettes = _silhouettes(footage, head, fit, valid, detector)
+        if settings.hair and silhouettes:
+            offset = fit_hair_offset(head, silhouettes)
+            fit = replace(
+                fit, params=replace(fit.params, offset=offset), shared=replace(fit.shared, offset=offset)
+            )
+        crop = fit.shared.crop or _choose_crop(head, fit, valid, silhouettes)
     box = Box.square_around(crop[:2], crop[2])
     camera = fit.camera.cropped(box.left, box.top, box.width, box.height).resized(settings.size, settings.size)
     neutral = fit.shared.neutral or neutral_of(fit.params, torch.from_numpy(valid))
@@ -230,58 +242,76 @@ def _projected(head: SkinnedHead, fit: Fit, frame: int, camera: Camera) -> np.nd
     return camera.project(head.pose(fit.params[frame]).vertices).double().numpy()
 
 
-def _model_points(head: SkinnedHead, vertices: Float[Tensor, "V 3"], fit: Fit, camera: Camera) -> np.ndarray:
+def _model_points(
+    head: SkinnedHead, embedding: LandmarkSet, vertices: Float[Tensor, "V 3"], fit: Fit, camera: Camera
+) -> np.ndarray:
     """The fitted landmarks in the picture."""
-    landmark_set = "mediapipe" if fit.set_name == "mp478" else "ibug68"
-    row = {int(point): index for index, point in enumerate(head.landmark_sets[landmark_set].ids)}
-    points = camera.project(head.landmarks(vertices, landmark_set)).double().numpy()
-    return points[[row[int(point)] for point in fit.ids]]
+    row = {int(point): index for index, point in enumerate(embedding.ids)}
+    chosen = [row[int(point)] for point in fit.ids]
+    corners = vertices[head.faces[embedding.faces[chosen]]]
+    points = (corners * embedding.barycentric[chosen][..., None]).sum(-2)
+    return camera.project(points).double().numpy()
 
 
 def _choose_crop(
-    footage: Footage, head: SkinnedHead, fit: Fit, valid: Bool[np.ndarray, "N"], detector: Detector
+    head: SkinnedHead, fit: Fit, valid: Bool[np.ndarray, "N"], silhouettes: list[Silhouette]
 ) -> tuple[float, float, float]:
-    """A square around the head and the neck in all frames, and around the hair in a few that are looked at."""
-    frames = np.flatnonzero(valid)
-    spread = frames[np.unique(np.linspace(0, len(frames) - 1, min(60, len(frames))).round().astype(int))]
+    """A square around the head and the neck in all frames, and around the hair in those that were looked at."""
     names = [name for name in ("face", "scalp", "left_ear", "right_ear", "front_bottom_point") if name in head.regions]
-    members = torch.cat([head.regions[name] for name in names])
-    skull = np.stack([_projected(head, fit, int(frame), fit.camera)[members.numpy()] for frame in spread])
+    members = torch.cat([head.regions[name] for name in names]).numpy()
+    frames = _spread(np.flatnonzero(valid), _CROP_FRAMES)
+    skull = np.stack([_projected(head, fit, int(frame), fit.camera)[members] for frame in frames])
     person = None
-    if detector.segments_crops:
-        sampled = set(
-            spread[np.unique(np.linspace(0, len(spread) - 1, min(_SAMPLED_FRAMES, len(spread))).astype(int))].tolist()
-        )
-        boxes = [
-            _person_box(frame.image, head, fit, frame.index, detector) for frame in footage if frame.index in sampled
-        ]
-        person = np.array([*np.min([box[:2] for box in boxes], 0), *np.max([box[2:] for box in boxes], 0)])
+    if silhouettes:
+        boxes = np.array([_person_box(head, silhouette, fit.camera) for silhouette in silhouettes])
+        person = np.array([*boxes[:, :2].min(0), *boxes[:, 2:].max(0)])
     return crop_box(skull, person)
 
 
-def _person_box(
-    image: UInt8[np.ndarray, "H W 3"], head: SkinnedHead, fit: Fit, frame: int, detector: Detector
-) -> np.ndarray:
-    """Left, top, right, bottom of what belongs to the person above the chin, at most one head beyond the model."""
-    projected = _projected(head, fit, frame, fit.camera)
-    face = projected[head.regions["face"].numpy()]
-    low, high = projected[head.regions["scalp"].numpy()].min(0), projected[head.regions["scalp"].numpy()].max(0)
-    center, side = face.mean(0), 2.4 * float((face.max(0) - face.min(0)).max())
-    left, top = max(int(center[0] - side / 2), 0), max(int(center[1] - 0.6 * side), 0)
-    part = image[top : int(center[1] + 0.6 * side), left : int(center[0] + side / 2)]
-    mask = person_matte(detector, part, (center[0] - left, center[1] - top))
-    rows, columns = np.nonzero(mask[: max(1, int(face[:, 1].max() - top))] > 0.5)
-    if not len(rows):
-        return np.array([*low, *high])
-    reach = (high - low)[0] * 0.6
-    return np.array(
-        [
-            max(columns.min() + left, low[0] - reach),
-            max(rows.min() + top, low[1] - reach),
-            min(columns.max() + left, high[0] + reach),
-            rows.max() + top,
-        ]
-    )
+def _spread(frames: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the frames, evenly."""
+    return frames[np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))]
+
+
+def _silhouettes(
+    footage: Footage, head: SkinnedHead, fit: Fit, valid: Bool[np.ndarray, "N"], detector: Detector
+) -> list[Silhouette]:
+    """The person's matte around the head, with room for hair, in a few frames."""
+    wanted = set(_spread(np.flatnonzero(valid), _LOOKED_AT).tolist())
+    silhouettes = []
+    for frame in footage:
+        if frame.index not in wanted:
+            continue
+        face = _projected(head, fit, frame.index, fit.camera)[head.regions["face"].numpy()]
+        center, side = face.mean(0), 2.6 * float((face.max(0) - face.min(0)).max())
+        height, width = frame.image.shape[:2]
+        left, top = max(int(center[0] - side / 2), 0), max(int(center[1] - 0.6 * side), 0)
+        right, bottom = min(int(center[0] + side / 2), width), min(int(center[1] + 0.5 * side), height)
+        scale = min(1.0, _MATTE_SIDE / max(right - left, bottom - top))
+        size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+        box = Box(left, top, right - left, bottom - top)
+        part, camera = crop_and_resize(to_float(frame.image), fit.camera, box, *size)
+        mask = person_matte(detector, to_uint8(part), tuple((center - [left, top]) * scale), frame=frame.number)
+        silhouettes.append(Silhouette(mask, camera, fit.params[frame.index]))
+    return silhouettes
+
+
+def _person_box(head: SkinnedHead, silhouette: Silhouette, camera: Camera) -> list[float]:
+    """Left, top, right, bottom (pixels of the footage) of the person above the chin, half a head beyond the model at most.
+    """
+    inner, mask = silhouette.camera, silhouette.mask
+    projected = inner.project(head.pose(silhouette.params).vertices).double().numpy()
+    scalp, face = (projected[head.regions[name].numpy()] for name in ("scalp", "face"))
+    low, high = scalp.min(0), scalp.max(0)
+    reach = 0.6 * (high - low)[0]
+    rows, columns = np.nonzero(mask[: max(1, int(face[:, 1].max()))] > 0.5)
+    found = np.array([*low, *high])
+    if len(rows):
+        found[:2] = max(columns.min(), low[0] - reach), max(rows.min(), low[1] - reach)
+        found[2:] = min(columns.max() + 1, high[0] + reach), rows.max() + 1
+    scale = float(camera.K[0, 0] / inner.K[0, 0])
+    origin = (camera.K[:2, 2] - scale * inner.K[:2, 2]).double().numpy()
+    return [*(origin + scale * found[:2]), *(origin + scale * found[2:])]
 
 
 def _write_pictures(
@@ -298,6 +328,7 @@ def _write_pictures(
     progress: Progress,
 ) -> None:
     total = int(valid.sum())
+    embedding = embedding_of(head, "mediapipe" if fit.set_name == "mp478" else "ibug68")
     overlays: list[np.ndarray] = []
     done = 0
     for frame in footage:
@@ -333,7 +364,7 @@ def _write_pictures(
         )
         if settings.overlay:
             seen = points if fit.set_name != selection.set_name else points[fit.ids]
-            fitted = _model_points(head, vertices, fit, camera)
+            fitted = _model_points(head, embedding, vertices, fit, camera)
             overlays.append(draw_overlay(to_uint8(picture), head, vertices, camera, seen, fitted))
     progress("cutting out the head", total, total, {})
     if overlays and footage.photo:
