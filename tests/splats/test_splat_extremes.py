@@ -148,6 +148,12 @@ def test_malformed_gaussians_are_named():
         rasterize(good, random_camera(0), backend="fast")  # type: ignore[arg-type]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_says_what_it_needs():
+    with pytest.raises(VultusError, match=r"pip install 'vultus\[cuda\]'"):
+        rasterize(random_gaussians(0), random_camera(0), backend="cuda")
+
+
 def test_enormous_splats_have_finite_images_and_gradients():
     gaussians, camera = random_gaussians(7, count=300), random_camera(7, 200, 150)
     huge = replace(gaussians, scales=gaussians.scales * 1e4, opacities=gaussians.opacities * 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -9,6 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.errors import VultusError
+
+
+def broadcast(shapes: Sequence[torch.Size]) -> torch.Size:
+    """The common shape; quick where all are the same already, which torch's own function is not."""
+    first = shapes[0]
+    return first if all(shape == first for shape in shapes) else torch.broadcast_shapes(*shapes)
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Gaussians:
             shapes.append(self.sh.shape[:-3])
         if self.features is not None:
             shapes.append(self.features.shape[:-2])
-        return torch.broadcast_shapes(*shapes)
+        return broadcast(shapes)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Gaussians:
         """The same splats on another device or in another floating-point type."""

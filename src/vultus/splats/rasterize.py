@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from vultus import kernels
 from vultus.cameras import Camera
 from vultus.errors import VultusError
-from vultus.splats.gaussians import Gaussians
+from vultus.splats.gaussians import Gaussians, broadcast
 from vultus.splats.settings import RasterSettings
 
 Backend = Literal["auto", "cpu", "cuda", "reference"]
@@ -92,7 +92,7 @@ def rasterize(
         )
     try:
         shapes = [gaussians.batch_shape, camera.batch_shape] + ([] if background is None else [background.shape[:-1]])
-        batch = torch.broadcast_shapes(*shapes)
+        batch = broadcast(shapes)
     except RuntimeError as error:
         raise VultusError(f"batches of Gaussians, cameras and background do not fit together: {error}") from None
     return _implementation(backend, gaussians)(gaussians, camera, background, settings, batch, depth)
@@ -173,18 +173,22 @@ def _rasterize_reference(
     positions = stack(tuple(m.detach() for m in means2d))
     if any(m.requires_grad for m in means2d):
         positions.requires_grad_()
-        _forward_gradients(means2d, positions)
+        forward_gradients(means2d, positions)
     info = RasterInfo(positions, stack(radii), stack(depths).detach(), absgrad)
     return Raster(stack(color), stack(alpha), stack(depth_image) if depth else None, info)
 
 
-def _forward_gradients(parts: tuple[Tensor, ...], whole: Tensor) -> None:
-    """Add the gradients that reach the projected means of each image to `whole.grad`, as the other backends do."""
+def forward_gradients(parts: Sequence[Tensor], whole: Tensor, absgrad: Tensor | None = None) -> None:
+    """Add the gradients that reach the projected means of each image to `whole.grad`, so that it can be read there
+    whatever the backend; with `absgrad` also collect what gsplat leaves in the attribute of that name."""
 
     def forward(i: int, gradient: Tensor) -> None:
         if whole.grad is None:
             whole.grad = torch.zeros_like(whole)
-        whole.grad.view(len(parts), *gradient.shape)[i] += gradient
+        shape = (len(parts), *whole.shape[-2:])
+        whole.grad.view(shape)[i] += gradient.reshape(shape[1:])
+        if absgrad is not None:
+            absgrad.view(shape)[i] += parts[i].absgrad.reshape(shape[1:])  # type: ignore[attr-defined]
 
     for i, part in enumerate(parts):
         if part.requires_grad:
