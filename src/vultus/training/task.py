@@ -14,8 +14,8 @@ class Task(Protocol):
     """Something that has a differentiable loss per step.
 
     The order of one step is `loss`, backward, `before_update`, the optimisers' step, `after_update`. Steps count from
-    1. All randomness comes from the generator handed in, which depends on the seed and the step only; everything else that
-    influences later steps is in the two states or in the optimisers.
+    1. All randomness comes from the generator handed in, which depends on the seed and the step only;
+    everything else that influences later steps is in the two states or in the optimisers.
     """
 
     name: str

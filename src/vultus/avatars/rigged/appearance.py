@@ -25,8 +25,8 @@ _ENOUGH = 24
 """So many seen Gaussians are needed to measure the colour of a part."""
 _NEIGHBOURS = 24
 _REACH = {"skin": (0.02, 1.0), "hair": (0.06, 1.0), "neck": (0.1, 0.3)}
-"""Parts whose seen colours are continued: how far (metres), and the weight of sideways distance. A neck is much the same
-all around, and so is a collar."""
+"""Parts whose seen colours are continued: how far (metres), and the weight of sideways distance. A neck, like a
+collar, is much the same all around."""
 
 
 @dataclass(frozen=True)

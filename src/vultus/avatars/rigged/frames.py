@@ -18,7 +18,7 @@ _SMALLEST_SQUARE = 1e-20
 
 @dataclass(frozen=True)
 class TriangleFrames:
-    """A coordinate system per triangle: x along the first edge, y along the normal, z in the plane towards corner 2.
+    """A coordinate system per triangle: x along the first edge, y along the normal, z in the plane away from corner 2.
 
     `center` is the centroid (metres), `rotation` has the axes as columns, `scale` (metres) is the mean of base length
     and height, `quaternion` is `rotation` as wxyz with arbitrary sign.

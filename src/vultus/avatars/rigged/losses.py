@@ -82,7 +82,7 @@ def offset_variation_loss(offsets: Float[Tensor, "T V 3"]) -> Float[Tensor, ""]:
 
 
 def stretch_loss(scales: Float[Tensor, "N 3"], limit: float = 4.0) -> Float[Tensor, ""]:
-    """Mean excess of the ratio of the largest to the middle scale over `limit`: needles are penalised, discs are not."""
+    """Mean excess of the ratio of the largest to the middle scale over `limit`: needles cost, discs do not."""
     ordered = scales.sort(dim=-1).values
     return (ordered[:, 2] / ordered[:, 1].clamp_min(1e-8) - limit).clamp_min(0).mean()
 

@@ -112,8 +112,8 @@ class Supervision:
                 color, mask, weight = (image[top:bottom, left:right] for image in (color, mask, weight))
         if float(mask.sum()) < 16:
             raise VultusError(
-                f"{capture.root}: the picture of timestep {view.timestep}, camera {view.camera} shows no part of the head "
-                "(its mask is empty); leave it out or mask it again"
+                f"{capture.root}: the picture of timestep {view.timestep}, camera {view.camera} shows no part of "
+                "the head (its mask is empty); leave it out or mask it again"
             )
         if divisor > 1:
             width, height = camera.width // divisor, camera.height // divisor

@@ -63,6 +63,7 @@ class RiggedTask:
         self._fits = settings.finetune and settings.bind
         self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold}
         self._statistics = Statistics.zeros(avatar.count)
+        self._initial_count = avatar.count
         self._frames: dict[int, TriangleFrames] = {}
         self._info: tuple[RasterInfo, Example] | None = None
         self._build_optimizers()
@@ -81,7 +82,7 @@ class RiggedTask:
             # Adam takes full steps along gradients of any size, also along the traces that shine through opaque
             # Gaussians to those behind. Below a share of a visible one's gradient, steps should shrink.
             for group in groups:
-                group["eps"] = (_FAINT_OPACITY if group["name"] == "opacities" else _FAINT) / avatar.count
+                group["eps"] = (_FAINT_OPACITY if group["name"] == "opacities" else _FAINT) / self._initial_count
         groups = [group for group in groups if group["params"][0].numel()]
         if self._fits:
             groups += self._fitted.groups(rates)
