@@ -26,6 +26,12 @@ def head():
     return load_builtin()
 
 
+@pytest.fixture(scope="session")
+def camera_at():
+    """A camera at a yaw angle (radians) in front of the head: `camera_at(yaw, size)`."""
+    return camera
+
+
 def subject(head):
     """A person who is not the mean head, as an avatar with vertex colours and light from one side."""
     rest = head.neutral()

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import camera
 
 from vultus import avatars
 from vultus.avatars import Avatar, SplatAvatar
@@ -41,7 +40,7 @@ def test_one_photo_is_reproduced(trained, photo):
     assert quality(trained[0], photo, photo.views[0]) > 30
 
 
-def test_the_head_holds_together_when_turned_and_moving(trained, head):
+def test_the_head_holds_together_when_turned_and_moving(trained, head, camera_at):
     avatar, _ = trained
     names = list(head.expression_names)
     expression = avatar.rest.expression.clone()
@@ -51,7 +50,7 @@ def test_the_head_holds_together_when_turned_and_moving(trained, head):
     params = replace(avatar.rest, expression=expression, joints=joints)
     face = head.regions["face"]
     for yaw in (-0.785, 0.0, 0.785):
-        view = camera(yaw, 128)
+        view = camera_at(yaw, 128)
         with torch.no_grad():
             alpha = avatar.render(params, view).alpha[..., 0]
         pixels = view.project(head.pose(params).vertices[face]).floor().long()
@@ -66,10 +65,10 @@ def test_no_gaussian_is_longer_than_its_bound(trained, head):
     assert 4 * avatar.largest <= 0.081 * float(head.template[:, 1].max() - head.template[head.regions["face"], 1].min())
 
 
-def test_what_was_not_seen_is_neither_grey_nor_another_colour(trained, head):
+def test_what_was_not_seen_is_neither_grey_nor_another_colour(trained, camera_at):
     avatar, _ = trained
     with torch.no_grad():
-        back = avatar.render(avatar.rest, camera(3.14159, 64), background=WHITE)
+        back = avatar.render(avatar.rest, camera_at(3.14159, 64), background=WHITE)
     inside = back.alpha[..., 0] > 0.95
     color = back.color[inside].mean(0)
     assert color[0] > color[2] + 0.05

@@ -33,10 +33,13 @@ class Rates:
 class Weights:
     """Weights (and thresholds) of loss terms; 0 turns one off.
 
-    dssim: share of 1 − SSIM in the image loss; gray_dssim: of the gray image only, which is faster. position, scale:
-    the published regularisers. alpha: difference of alpha and mask. opacity: pull of opacities on the head towards 1.
-    normal: distance from the surface along its normal. stretch: needles. anchor: pull of colours that were not seen
-    towards their likely value. tracked: pull of fine-tuned head parameters towards the tracked ones. eyes, mouth: extra weight of those image regions.
+    dssim: share of 1 − SSIM in the image loss; gray_dssim: of the gray image only, which is faster.
+    position, scale: the published regularisers.
+    alpha: difference of alpha and mask. opacity: pull of opacities on the head towards 1.
+    normal: distance from the surface along its normal. stretch: needles.
+    anchor: pull of colours that were not seen towards their likely value.
+    tracked: pull of fine-tuned head parameters towards the tracked ones.
+    eyes, mouth: extra weight of those image regions.
     """
 
     dssim: float = 0.2
