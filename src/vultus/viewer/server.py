@@ -33,6 +33,12 @@ def open_server(host: str, port: int, label: str) -> viser.ViserServer:
     return server
 
 
+def close_server(server: viser.ViserServer) -> None:
+    """Disconnect all browsers and stop listening."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        server.stop()
+
+
 def _free_port(host: str, port: int) -> int:
     if not 0 <= port <= 65535:
         raise VultusError(f"port is {port}; ports are numbers from 1 to 65535")

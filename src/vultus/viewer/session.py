@@ -16,7 +16,7 @@ from vultus.errors import VultusError
 from vultus.images import encode_png
 from vultus.motion import HeadParams, Motion
 from vultus.viewer.controls import ControlPanel, posed
-from vultus.viewer.server import open_server
+from vultus.viewer.server import close_server, open_server
 from vultus.viewer.stage import Stage, modes_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class AvatarViewer:
         self._stop.set()
         self._dirty.set()
         self._thread.join(timeout=10)
-        self.server.stop()
+        close_server(self.server)
 
     # --- the panel --------------------------------------------------------------------------------------------------
 
@@ -126,9 +126,9 @@ class AvatarViewer:
 
     def _build_picture(self) -> None:
         gui = self.server.gui
-        native = tuple(round(255 * float(value)) for value in default_background(self.avatar))
+        red, green, blue = (round(255 * float(value)) for value in default_background(self.avatar))
         self.mode: Any = gui.add_dropdown("Show", modes_of(self.avatar))
-        self.background: Any = gui.add_rgb("Background", native)
+        self.background: Any = gui.add_rgb("Background", (red, green, blue))
         self.height: Any = gui.add_slider("Picture height", 128, 1536, 64, 512)
         self.render_button: Any = gui.add_button("Render this view")
         self.home_button: Any = gui.add_button("Reset camera")

@@ -84,18 +84,19 @@ class Stage:
         rotation = view.world_to_camera[:3, :3]
         position = view.center
         distance = (rotation[2] @ (self.center - position)).clamp_min(1e-3)
-        self._server.scene.set_up_direction(tuple((-rotation[1]).tolist()))
+        self._up = (-rotation[1]).numpy()
+        self._server.scene.set_up_direction(self._up)
         home = self._server.initial_camera
         home.position = tuple((position * SCALE).tolist())
         home.look_at = tuple(((position + distance * rotation[2]) * SCALE).tolist())
-        home.up = tuple((-rotation[1]).tolist())
+        home.up = tuple(self._up.tolist())
         home.fov = 2 * math.atan(view.height / 2 / float(view.K[1, 1]))
 
     def go_home(self, client: viser.ClientHandle) -> None:
         """Move one browser's camera back to the start."""
         home = self._server.initial_camera
         camera = client.camera
-        camera.position, camera.look_at, camera.up_direction = home.position, home.look_at, home.up
+        camera.position, camera.look_at, camera.up_direction = home.position, home.look_at, self._up
         camera.fov = home.fov
 
     def draw(self, params: HeadParams, mode: Mode, background: tuple[int, int, int]) -> None:

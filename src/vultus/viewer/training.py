@@ -15,7 +15,7 @@ from vultus.captures import Capture
 from vultus.images import resize, to_uint8
 from vultus.motion import HeadParams, Motion
 from vultus.progress import Progress, silent
-from vultus.viewer.server import open_server
+from vultus.viewer.server import close_server, open_server
 from vultus.viewer.stage import Stage, modes_of
 
 _TRACKED, _TUNED = "as tracked", "fine-tuned"
@@ -66,7 +66,7 @@ class TrainingMonitor:
         """Disconnect the browsers; a paused training goes on."""
         self._closed.set()
         self._changed.set()
-        self.server.stop()
+        close_server(self.server)
 
     def watching(self, progress: Progress = silent) -> Progress:
         """A progress callback that also notes the loss, for the plot."""
@@ -91,12 +91,16 @@ class TrainingMonitor:
             if self._stale or self._changed.is_set() or due:
                 self._changed.clear()
                 self._stale = False
-                if self.server.get_clients():
+                if self._is_watched():
                     self._draw(avatar, task)
                 self._drawn_at = step
             if not waiting:
                 return
             self._changed.wait(timeout=1.0)
+
+    def _is_watched(self) -> bool:
+        """Whether any browser is connected: drawing for nobody would only slow the training down."""
+        return bool(self.server.get_clients())
 
     def _build(self) -> None:
         gui = self.server.gui

@@ -59,8 +59,8 @@ def train_avatar(
         return train(frames, output, settings, progress=progress)
     from vultus.viewer import watch_training
 
-    with watch_training(frames, port=viewer_port) as control:
-        return train(frames, output, settings, progress=progress, control=control)
+    with watch_training(frames, port=viewer_port) as monitor:
+        return train(frames, output, settings, progress=monitor.watching(progress), control=monitor)
 
 
 def fitting_preset(capture: Capture) -> Literal["photo", "monocular", "multiview"]:
