@@ -26,7 +26,8 @@ from vultus.cli.terminal import progress_bars
 from vultus.evaluation.reenactment import evaluate_reenactment
 from vultus.files import write_json
 from vultus.heads.load import load_head
-from vultus.tracking.track import TrackSettings, shared_fit, track
+from vultus.tracking.shared_file import read_shared
+from vultus.tracking.track import TrackSettings, track
 
 
 def main() -> None:
@@ -42,13 +43,13 @@ def main() -> None:
     seconds: dict[str, float] = {}
     with progress_bars() as progress:
         start = time.monotonic()
-        settings = TrackSettings(frames=(0, options.split))
+        settings = TrackSettings(last=options.split - 1)
         fitted = track(options.clip, options.output / "train", head=head, settings=settings, progress=progress)
         seconds["track_train"] = time.monotonic() - start
 
         start = time.monotonic()
-        settings = TrackSettings(frames=(options.split, options.end))
-        shared = shared_fit(options.output / "train")
+        settings = TrackSettings(first=options.split, last=options.end - 1)
+        shared = read_shared(options.output / "train", head)
         held_out = track(
             options.clip, options.output / "test", head=head, settings=settings, shared=shared, progress=progress
         )

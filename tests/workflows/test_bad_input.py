@@ -15,7 +15,7 @@ from vultus.workflows.create import CreateSettings, create_avatar
 
 pytest.importorskip("mediapipe")
 
-FAST = TrackSettings(size=128, photometric=False, offsets=False)
+FAST = TrackSettings(size=128, hair=False, overlay=False)
 
 
 def _astronaut() -> Image.Image:

@@ -16,7 +16,7 @@ def create(
     steps: int | None = None,
     size: int = 512,
     head: str = "builtin",
-    face: int | None = None,
+    face: int = 0,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -32,7 +32,7 @@ def create(
         steps: Training steps; default: the preset's.
         size: Side of the square head crop in pixels.
         head: Head model: builtin, or the path of a FLAME model file or folder.
-        face: Which face to follow where there are several, 0 being the largest; default: the largest.
+        face: Which person to follow where there are several, counted from 0, the largest first.
         seed: Seed of everything random; the same seed gives the same avatar on the same machine.
         overwrite: Start afresh if OUTPUT holds a run of another input or other settings.
     """

@@ -14,11 +14,12 @@ def track(
     *,
     size: int = 512,
     head: str = "builtin",
-    face: int | None = None,
-    frames: tuple[int, int] | None = None,
+    face: int = 0,
+    first: int = 0,
+    last: int | None = None,
     focal: float | None = None,
-    photometric: bool = True,
-    offsets: bool = True,
+    smooth: float = 1.0,
+    hair: bool = True,
 ) -> None:
     """Fit the head model to a photo or a video; write a capture that `vultus train` takes.
 
@@ -30,21 +31,24 @@ def track(
         output: Folder of the capture.
         size: Side of the square head crop in pixels.
         head: Head model: builtin, or the path of a FLAME model file or folder.
-        face: Which face to follow where there are several, 0 being the largest; default: the largest.
-        frames: First frame and end frame (exclusive) of a video; default: all.
-        focal: Focal length in pixels of the input, if known; default: estimated.
-        photometric: Refine landmarks' fit by colours.
-        offsets: Let the rest shape bulge where the outline asks for it (hair).
+        face: Which person to follow where there are several, counted from 0, the largest first.
+        first: First frame of a video to use, counted from 0.
+        last: Last frame of a video to use; default: its end.
+        focal: Focal length in pixels of the input, if known; default: from a photo's metadata, else estimated.
+        smooth: How strongly movement is smoothed over time; 0: not at all.
+        hair: Move the scalp of the mesh out to where the hair ends, where that matches the outline better.
     """
     from vultus.cli.terminal import progress_bars
     from vultus.heads.load import load_head
     from vultus.tracking.track import TrackSettings
     from vultus.tracking.track import track as track_source
 
-    settings = TrackSettings(size=size, face=face, frames=frames, focal=focal, photometric=photometric, offsets=offsets)
+    settings = TrackSettings(size=size, first=first, last=last, face=face, focal=focal, smooth=smooth, hair=hair)
     with progress_bars() as progress:
         capture = track_source(input, output, head=load_head(head), settings=settings, progress=progress)
-    print(f"{output}: {len(capture.views)} frames; look at {output / 'overlay.mp4'} and {output / 'report.json'}")
+    print(f"capture        {output} ({len(capture.views)} frames)")
+    print(f"look at        {next(output.glob('overlay.*'))} and {output / 'report.json'}")
+    print(f"next           vultus train rigged {output} -o runs/NAME")
 
 
 COMMAND = track

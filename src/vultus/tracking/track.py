@@ -124,6 +124,8 @@ def track(
             head=head,
             fps=footage.fps,
             source=origin,
+            val_cameras=(),
+            test_timesteps=(),  # every frame is for training; who evaluates holds out what the question needs
             settings={
                 "version": _VERSION,
                 "detector": detector.name,

@@ -29,8 +29,8 @@ class CreateSettings:
     """Side of the square head crop, pixels."""
     head: str = "builtin"
     """Head model: builtin, or the path of a FLAME model file or folder."""
-    face: int | None = None
-    """Which face to follow where there are several, 0 being the largest; None: the largest."""
+    face: int = 0
+    """Which person to follow where there are several, the largest and most persistent first."""
     seed: int = 0
 
 
@@ -90,7 +90,7 @@ def create_avatar(
     Raises:
         VultusError: the input cannot be used, or `output` belongs to a run of something else (see `overwrite`).
     """
-    from vultus.tracking.detectors import open_detector
+    from vultus.tracking.detectors import mediapipe_detector
 
     source, output = Path(source), Path(output)
     settings = settings or CreateSettings()
@@ -98,7 +98,7 @@ def create_avatar(
         raise VultusError(f"{source}: no such file. Give a photo or a video of one person")
     if source.is_dir():
         raise VultusError(f"{source}: is a folder. Give a photo or a video file; train a capture with `vultus train`")
-    open_detector()  # a missing landmark detector is said now, not after minutes
+    mediapipe_detector().close()  # a missing landmark detector is said now, not after minutes
     _claim(output, source, settings, overwrite)
     run = Run(output)
     capture = _track(source, run, settings, progress)
@@ -142,15 +142,15 @@ def _clear(output: Path) -> None:
 
 
 def _track(source: Path, run: Run, settings: CreateSettings, progress: Progress) -> Capture:
+    from vultus.captures import open_capture
     from vultus.heads.load import load_head
     from vultus.tracking.track import TrackSettings, track
 
+    head, folder = load_head(settings.head), run.folder / "capture"
+    if (folder / "capture.json").exists():  # the last thing that tracking writes
+        return open_capture(folder, head)
     return track(
-        source,
-        run.folder / "capture",
-        head=load_head(settings.head),
-        settings=TrackSettings(size=settings.size, face=settings.face),
-        progress=progress,
+        source, folder, head=head, settings=TrackSettings(size=settings.size, face=settings.face), progress=progress
     )
 
 

@@ -64,12 +64,13 @@ def _kernel() -> Finding:
 
 
 def _tracking() -> Finding:
-    from vultus.tracking.detectors import open_detector
+    from vultus.tracking.detectors import mediapipe_detector
 
     try:
-        detector = open_detector()
+        detector = mediapipe_detector()
     except VultusError as error:
         return Finding("tracking", False, "no landmark detector", str(error))
+    detector.close()
     return Finding("tracking", True, f"photos and videos can be tracked ({detector.name})")
 
 
