@@ -157,7 +157,9 @@ class _Rasterize(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor | None) -> Any:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *cotangents: Tensor | None
+    ) -> Any:
         work: _Work = ctx.work
         color, depth, *inputs = ctx.saved_tensors
         if all(c is None for c in cotangents):

@@ -121,7 +121,7 @@ def write_ply(path: str | os.PathLike[str], splats: StoredSplats) -> None:
     lines += [f"comment {' '.join(comment.split())}" for comment in splats.comments]
     lines += [f"element vertex {n}"]
     lines += [f"property float {name}" for name in property_names(rest, splats.binding is not None)]
-    write_bytes(path, "\n".join([*lines, "end_header", ""]).encode("utf-8") + table.tobytes())
+    write_bytes(Path(path), "\n".join([*lines, "end_header", ""]).encode("utf-8") + table.tobytes())
 
 
 def read_ply(path: str | os.PathLike[str]) -> StoredSplats:

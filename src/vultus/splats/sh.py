@@ -16,12 +16,12 @@ SH_C0 = 0.28209479177387814
 def sh_basis(directions: Float[Tensor, "*B 3"], degree: int) -> Float[Tensor, "*B K"]:
     """The (degree + 1)² basis functions at unit `directions`."""
     x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
     basis = [torch.full_like(x, SH_C0)]
     if degree >= 1:
         c = 0.4886025119029199
         basis += [-c * y, c * z, -c * x]
     if degree >= 2:
-        xx, yy, zz = x * x, y * y, z * z
         c = 1.0925484305920792
         basis += [
             c * x * y,

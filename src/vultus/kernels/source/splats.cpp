@@ -450,6 +450,22 @@ void forward_direct(const TileTask& k, int tile, int64_t* work, Batch& batch) {
   finish_tile(k, t, sums, STRIDE);
 }
 
+// Calls body(first channel, number of vectors as a constant) for blocks of at most four vectors of channels.
+template <int N>
+struct Vectors {
+  enum { COUNT = N };
+};
+template <class F>
+inline void for_channel_blocks(int padded, const F& body) {
+  int c = 0;
+  for (; c + 4 * W <= padded; c += 4 * W) body(c, Vectors<4>());
+  switch ((padded - c) / W) {
+    case 3: return body(c, Vectors<3>());
+    case 2: return body(c, Vectors<2>());
+    case 1: return body(c, Vectors<1>());
+  }
+}
+
 // Any number of channels: channels are the lanes, and only the pixels that are drawn are touched.
 void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, float* sums) {
   State& st = *k.st;
@@ -472,13 +488,17 @@ void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, floa
       store(weights, h.weight);
       const float* f = st.features + size_t(st.ids[e + g]) * padded;
       float* pixels = sums + size_t(segment) * W * padded;
-      while (drawn) {
-        int lane = __builtin_ctz(drawn);
-        drawn &= drawn - 1;
-        float* a = pixels + lane * padded;
-        V w = splat(weights[lane]);
-        for (int c = 0; c < padded; c += W) store(a + c, fma(w, load(f + c), load(a + c)));
-      }
+      for_channel_blocks(padded, [&](int c, auto vectors) {
+        const int n = decltype(vectors)::COUNT;
+        V color[n];
+        for (int i = 0; i < n; i++) color[i] = load(f + c + i * W);
+        for (unsigned left = drawn; left; left &= left - 1) {
+          int lane = __builtin_ctz(left);
+          float* a = pixels + lane * padded + c;
+          V w = splat(weights[lane]);
+          for (int i = 0; i < n; i++) store(a + i * W, fma(w, color[i], load(a + i * W)));
+        }
+      });
     }
     e += count;
     work[1] += batch.size;
@@ -790,18 +810,18 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, float* scratch) {
           }
           store(weights, h.weight);
           const float* row = by_pixel + size_t(*job) * W * padded;
-          for (int first = 0; first < padded; first += 4 * W) {
-            V s[4];
-            int vectors = (padded - first) / W < 4 ? (padded - first) / W : 4;
-            for (int i = 0; i < vectors; i++) s[i] = load(color_sums + first + i * W);
+          for_channel_blocks(padded, [&](int first, auto vectors) {
+            const int n = decltype(vectors)::COUNT;
+            V s[n];
+            for (int i = 0; i < n; i++) s[i] = load(color_sums + first + i * W);
             for (unsigned left = drawn; left; left &= left - 1) {
               int lane = __builtin_ctz(left);
               const float* p = row + lane * padded + first;
               V w = splat(weights[lane]);
-              for (int i = 0; i < vectors; i++) s[i] = fma(w, load(p + i * W), s[i]);
+              for (int i = 0; i < n; i++) s[i] = fma(w, load(p + i * W), s[i]);
             }
-            for (int i = 0; i < vectors; i++) store(color_sums + first + i * W, s[i]);
-          }
+            for (int i = 0; i < n; i++) store(color_sums + first + i * W, s[i]);
+          });
         }
         V s_dx = s0 * dx;
         total[0] = total[0] + s0;
