@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from importlib import resources
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -87,9 +88,9 @@ def load_texture(style: str = "a") -> Float[Tensor, "H W 3"]:
 
 
 def _arrays() -> dict[str, ndarray]:
-    with resources.files(__package__).joinpath(f"{NAME}.npz").open("rb") as file:
-        with np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+    source = resources.files("vultus.heads.builtin").joinpath(f"{NAME}.npz")
+    with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
 
 
 def _identity(data: dict[str, ndarray], count: int) -> ndarray:
@@ -107,7 +108,7 @@ def _dense(data: dict[str, ndarray], prefix: str, count: int) -> ndarray:
     """Displacement fields [V, 3, K] from the vertices each one moves."""
     offsets, scale = data[f"{prefix}_offsets"], data[f"{prefix}_scale"]
     out = np.zeros((count, 3, len(scale)), dtype=np.float32)
-    for k, (a, b) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for k, (a, b) in enumerate(pairwise(offsets)):
         out[data[f"{prefix}_vertices"][a:b], :, k] = data[f"{prefix}_values"][a:b].astype(np.float32) * scale[k]
     return out
 

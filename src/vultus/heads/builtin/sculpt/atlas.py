@@ -63,7 +63,7 @@ def bake(
     """Texture image of each style; unused texels repeat the nearest used one."""
     face, bary = texel_map(uv, uv_faces, size)
     used, places = texel_places(mesh, face, bary)
-    _, (rows, columns) = distance_transform_edt(~used, return_indices=True)
+    rows, columns = np.asarray(distance_transform_edt(~used, return_distances=False, return_indices=True))
     for style in styles:
         image = np.zeros((size, size, 3))
         image[used] = paint(places, style)

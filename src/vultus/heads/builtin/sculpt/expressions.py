@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
+from scipy.interpolate import PchipInterpolator
 
 from . import anatomy
 from .lids import LidMotion
@@ -40,7 +43,11 @@ class ExpressionSculptor:
         bag = mesh.part == Part.MOUTH_BAG
         self.lip = np.where(bag, 0.8 * smoothstep(80, 92, self.z), smoothstep(0.2, 0.8, mesh.lip))
         self.off_lids = smoothstep(0.75, 1.6, np.hypot((self.x - 31.5) / 17, self.y / 9.5)) * (mesh.part != Part.LID)
-        self.off_line = np.abs(self.y - _LIP_Y)
+        line_x, line_y = np.array(anatomy.LIP_LINE).T
+        line = PchipInterpolator(line_x, line_y)(np.clip(self.x / anatomy.MOUTH_HALF_WIDTH, 0, 1))
+        self.off_line = np.where(mesh.part == Part.MOUTH_BAG, 0.0, np.abs(self.y - line))
+        # 0 on the line between the lips, so that lips squeezed together meet there instead of crossing.
+        self.beside_line = smoothstep(0, 6, self.off_line)
         self.mouth = np.exp(-0.5 * (self.x / 26) ** 4 - 0.5 * ((self.y - _LIP_Y) / 15) ** 2) * self.front
         self.across = np.clip(self.x / 26, 0, 1)
         self.lids = (LidMotion(mesh, 0), LidMotion(mesh, 1))
@@ -55,7 +62,7 @@ class ExpressionSculptor:
     def along(self, curve: list[tuple[float, float]], width: float) -> Values:
         """Ridge of a width (mm) around a frontal polyline."""
         distance = np.full(len(self.x), 1e9)
-        for (ax, ay), (bx, by) in zip(curve[:-1], curve[1:], strict=True):
+        for (ax, ay), (bx, by) in pairwise(curve):
             ux, uy = bx - ax, by - ay
             t = np.clip(((self.x - ax) * ux + (self.y - ay) * uy) / (ux * ux + uy * uy), 0, 1)
             distance = np.minimum(distance, np.hypot(self.x - ax - t * ux, self.y - ay - t * uy))
@@ -153,6 +160,7 @@ class ExpressionSculptor:
     def _mouth_pairs(self) -> dict[str, Points]:
         b, m = self.bump, self.move
         fold = self.along([(19, -38), (27, -48), (34, -62)], 3.2)
+        press = self.mouth * smoothstep(14, 4, self.off_line) * self.beside_line
         valley = self.along([(16, -40), (23.5, -50), (29.5, -62)], 2.2)
         return {
             "mouthSmile": m(b(27, -65, 11, 9.5), 8.5, 9.0, -5.5)
@@ -166,7 +174,9 @@ class ExpressionSculptor:
             "mouthStretch": m(b(27, -68, 12, 12), 7.5, -3.5, -3.0),
             "mouthUpperUp": m(b(11, -60, 9, 8) * self.upper, 0.6, 5.2, 0.6) + m(b(20, -46, 8, 8), 0, 1.6, 0.8),
             "mouthLowerDown": m(b(11, -71, 9, 8) * self.lower, 0.4, -5.2, 0.2),
-            "mouthPress": m(self.mouth * smoothstep(12, 2, self.off_line) * (self.upper - self.lower), 0, -1.4, 0)
+            "mouthPress": m(
+                self.mouth * smoothstep(14, 4, self.off_line) * self.beside_line * (self.upper - self.lower), 0, -1.9, 0
+            )
             + m(self.mouth * self.lip, 0, 0, -1.8),
         }
 
@@ -193,13 +203,10 @@ class ExpressionSculptor:
         hold = (1 - i**4) * mouth * smoothstep(13, 3, off)
         out = {"mouthPucker": pucker, "mouthFunnel": funnel}
         for name, half, sign in (("Upper", self.upper, -1.0), ("Lower", self.lower, 1.0)):
-            out["mouthRoll" + name] = m(hold * half, 0, 2.6 * sign, -1.2) + m(
-                lip * (1 - i**4) * half * (self.z > 60), 0, 0.6 * sign, -4.2
-            )
-        out["mouthShrugUpper"] = m(mouth * self.upper * (1 - 0.7 * i**3), 0, 3.2, 1.2)
-        out["mouthShrugLower"] = m(b(0, -84, 17, 11) * self.lower, 0, 4.2, 1.8) + m(
-            mouth * self.lower * lip, 0, 0.8, 1.0
-        )
+            rolled = lip * (1 - i**4) * half * (self.z > 60)
+            out["mouthRoll" + name] = m(hold * half * self.beside_line, 0, 3.2 * sign, -1.2) + m(rolled, 0, 0, -4.2)
+        out["mouthShrugUpper"] = m(mouth * self.upper * (1 - 0.7 * i**3) * (0.3 + 0.7 * self.beside_line), 0, 3.2, 1.2)
+        out["mouthShrugLower"] = m(b(0, -84, 17, 11), 0, 4.2, 1.8) + m(mouth * lip, 0, 0.8, 1.0)
         for name, sign in (("mouthLeft", 1.0), ("mouthRight", -1.0)):
             out[name] = self.shift(b(0, -67, 24, 15), 8 * sign, 0, -1)
         out["mouthClose"] = self._mouth_close()

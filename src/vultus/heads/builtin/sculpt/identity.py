@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from . import anatomy
 from .mesh import HeadMesh, Part
@@ -112,7 +112,7 @@ SCALE_SD = 0.03
 
 _SCALES = ((80.0, 4.0), (38.0, 2.4), (17.0, 1.5))
 """Length scale and standard deviation (mm) of the prior's three kernels."""
-_NOISE = 0.30
+_NOISE = 0.15
 """Share of a measurement's SD by which the others may give way: with less, nearly dependent ones make spikes."""
 _ANCHORS = (("t", "y"), ("t", "z"), ("op", "y"))
 """Coordinates held still; they take rigid motion out of the modes."""
@@ -142,11 +142,11 @@ class IdentitySculptor:
         self.mesh = mesh
         self.names = list(LANDMARKS)
         candidates = np.flatnonzero(mesh.is_part(Part.SKIN, Part.EAR) & (mesh.vertices[:, 0] >= 0))
-        _, nearest = cKDTree(mesh.vertices[candidates]).query(np.array(list(LANDMARKS.values())))
+        _, nearest = KDTree(mesh.vertices[candidates]).query(np.array(list(LANDMARKS.values())))
         self.landmark_ids = candidates[nearest]
         middle = [i for i, p in enumerate(LANDMARKS.values()) if p[0] == 0]
         on_midline = candidates[mesh.vertices[candidates, 0] == 0]
-        _, nearest = cKDTree(mesh.vertices[on_midline]).query(np.array(list(LANDMARKS.values()))[middle])
+        _, nearest = KDTree(mesh.vertices[on_midline]).query(np.array(list(LANDMARKS.values()))[middle])
         self.landmark_ids[middle] = on_midline[nearest]
         self.points = mesh.vertices[self.landmark_ids]
         self.sd = np.array([m.sd for m in MEASUREMENTS])
@@ -171,19 +171,19 @@ class IdentitySculptor:
         return rows.reshape(len(MEASUREMENTS), -1)
 
     @cached_property
-    def _conditions(self) -> tuple[Float[ndarray, "K L3"], Float[ndarray, "K K"], Float[ndarray, "K K"]]:
-        """Measurement rows with anchors, their prior covariance, and the inverse of that covariance with noise."""
+    def _conditions(self) -> tuple[Float[ndarray, "K L3"], Float[ndarray, "K K"]]:
+        """Measurement rows with anchors, and the inverse of their prior covariance with noise."""
         anchors = np.zeros((len(_ANCHORS), len(self.names), 3))
         for row, (name, axis) in zip(anchors, _ANCHORS, strict=True):
             row[self.names.index(name), "xyz".index(axis)] = 1.0
         rows = np.concatenate([self.measurement_rows, anchors.reshape(len(_ANCHORS), -1)])
         prior = rows @ _kernel(self.points, self.points, 1.0) @ rows.T
         noise = np.r_[(_NOISE * self.sd) ** 2, np.full(len(_ANCHORS), 0.3)]
-        return rows, prior, np.linalg.inv(prior + np.diag(noise))
+        return rows, np.linalg.inv(prior + np.diag(noise))
 
     def named(self) -> Field:
         """One mode per measurement, for 1 standard deviation."""
-        rows, prior, inverse = self._conditions
+        rows, inverse = self._conditions
         weights = rows.T @ inverse[:, : len(MEASUREMENTS)]
 
         def field(p: Points) -> Field:
@@ -196,7 +196,7 @@ class IdentitySculptor:
 
     def residual(self, count: int = RESIDUAL_MODES) -> Field:
         """Main symmetric directions the measurements leave open (Nystrom extension of the posterior covariance)."""
-        rows, _, inverse = self._conditions
+        rows, inverse = self._conditions
         p = self._sample()
 
         def posterior(a: Points, b: Points) -> Float[ndarray, "N3 M3"]:
@@ -254,7 +254,7 @@ class IdentitySculptor:
         return self._with_rigid_parts(field)
 
     def _with_rigid_parts(self, field) -> Field:
-        """A field on all vertices: eyeballs shift with their centre, teeth and tongue with the palate, lids in between."""
+        """A field on all vertices: eyeballs shift with their centre, teeth and tongue with the palate, lids half so."""
         mesh = self.mesh
         out = field(mesh.vertices)
         centres = anatomy.EYE_CENTRE * np.array([[1.0, 1.0, 1.0], anatomy.MIRROR])

@@ -131,7 +131,7 @@ def _mediapipe_points() -> list[_MediapipePoint]:
     along the camera's rays, the median taken over the views that face a point best, mirror pairs averaged. The
     two points in front of each ear (93, 234 and their partners), seen in too few views, were placed by hand.
     """
-    text = resources.files(__package__).joinpath("mediapipe_points.csv").read_text()
+    text = resources.files("vultus.heads.builtin.sculpt").joinpath("mediapipe_points.csv").read_text()
     return [
         _MediapipePoint(
             int(row["id"]), int(row["mirror"]), (float(row["x"]), float(row["y"]), float(row["z"])), row["curve"]

@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation
 from . import anatomy
 from .primitives import Points
 
-
 Rotations = dict[str, tuple[float, float, float]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
@@ -85,7 +87,7 @@ def curve_samples(knots: list[tuple[float, float, float, float]], count: int) ->
 def swept(points: Points, samples: Float[ndarray, "S 4"], width: float = 1.0) -> Values:
     """Tapered tube along a sampled curve: capsules joined with a small smooth union."""
     distance = np.full(len(points), 1e9)
-    for a, b in zip(samples[:-1], samples[1:], strict=True):
+    for a, b in pairwise(samples):
         piece = capsule(points, tuple(a[:3]), tuple(b[:3]), a[3], b[3])
         distance = union(distance, piece, width)
     return distance

@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial import ConvexHull, KDTree
 
 from . import chart, rings
 from .field import HeadField
@@ -160,7 +160,7 @@ class _HalfBuilder:
             h = spacing(points)
             steps = np.linalg.norm(np.diff(points, axis=0), axis=1) / (0.5 * (h[1:] + h[:-1]))
             s = np.r_[0.0, np.cumsum(steps)]
-            wanted = np.linspace(0, s[-1], int(round(s[-1])) + 1)
+            wanted = np.linspace(0, s[-1], round(s[-1]) + 1)
             ids = np.interp(wanted, s, np.arange(len(s))).round().astype(int)
             if lon == 0.0:
                 deg = chart.latitude(d[ids])
@@ -295,7 +295,7 @@ def build_skin(field: HeadField) -> Skin:
     def opened(f: Int[ndarray, "F 3"], outline: Points, ids: Int[ndarray, "N"]) -> Int[ndarray, "F 3"]:
         corners = d[f]
         longest = np.max([np.linalg.norm(corners[:, i] - corners[:, (i + 1) % 3], axis=1) for i in range(3)], axis=0)
-        typical = np.median(cKDTree(d[ids]).query(d[ids], k=2)[0][:, 1])
+        typical = np.median(KDTree(d[ids]).query(d[ids], k=2)[0][:, 1])
         hole = inside_outline(outline, rows(corners.mean(axis=1))) | (longest > 2.2 * typical)
         return f[~(hole & np.isin(f, ids).all(axis=1))]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from .primitives import Points, rows
 
@@ -40,9 +40,9 @@ def closest(
     """Closest point of the mesh (of its ``allowed`` triangles) to every query point."""
     allowed = np.arange(len(faces)) if allowed is None else allowed
     tri = vertices[faces[allowed]]
-    _, near = cKDTree(tri.mean(axis=1)).query(query, k=min(24, len(allowed)))
+    _, near = KDTree(tri.mean(axis=1)).query(query, k=min(24, len(allowed)))
     best_face, best_bary = np.zeros(len(query), dtype=int), np.zeros((len(query), 3))
-    for i, candidates in enumerate(near):
+    for i, candidates in enumerate(np.asarray(near)):
         bary = _project(query[i], tri[candidates])
         gap = np.linalg.norm(np.einsum("nk,nkc->nc", bary, tri[candidates]) - query[i], axis=1)
         k = int(gap.argmin())

@@ -93,7 +93,7 @@ def joint_regressor(mesh: HeadMesh, still: ndarray) -> Float[ndarray, "5 V"]:
     vertices that no expression moves; only these are used, so that joints follow identity alone.
     """
     v = mesh.vertices
-    x, y, z = np.abs(v[:, 0]), v[:, 1], v[:, 2]
+    y, z = v[:, 1], v[:, 2]
     surface = mesh.is_part(Part.SKIN) & still
     ear_base = np.zeros(len(v), dtype=bool)
     ear_base[: len(mesh.skin.vertices)] = mesh.skin.kind == Kind.EAR
