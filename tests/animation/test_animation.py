@@ -19,7 +19,7 @@ from vultus.animation import (
     swing,
 )
 from vultus.animation.builtin_motions import EXPRESSIONS, expressions, talking, turn
-from vultus.animation.paths import head_center
+from vultus.animation.paths import head_center, yaw_to_front
 from vultus.avatars import Rendering
 from vultus.avatars.rigged import RiggedAvatar
 from vultus.errors import VultusError
@@ -201,6 +201,15 @@ def test_camera_paths(avatar: RiggedAvatar) -> None:
     path = swing(view, center, 20, degrees=30)
     assert path.batch_shape == (20,)
     assert float(path.center[:, 0].max()) == pytest.approx(-float(path.center[:, 0].min()), abs=0.01)
+
+
+def test_the_way_to_the_front(avatar: RiggedAvatar) -> None:
+    center = head_center(avatar.head, avatar.rest)
+    for yaw in (-1.0, 0.0, 0.7):
+        aside = orbit(avatar.view, center, torch.tensor(yaw))
+        assert yaw_to_front(aside, avatar.head, avatar.rest) == pytest.approx(-yaw, abs=1e-4)
+    turned = replace(avatar.rest, joints={**avatar.rest.joints, "root": torch.tensor([0.0, 0.4, 0.0])})
+    assert yaw_to_front(avatar.view, avatar.head, turned) == pytest.approx(0.4, abs=1e-4)
 
 
 def test_play_hands_memory_on_and_keeps_gradients_alone(avatar: RiggedAvatar, head: SkinnedHead) -> None:

@@ -49,6 +49,14 @@ def swing(view: Camera, center: Float[Tensor, "3"], count: int, *, degrees: floa
     return orbit(view, center, math.radians(degrees) * torch.sin(phase))
 
 
+def yaw_to_front(view: Camera, head: HeadModel, params: HeadParams) -> float:
+    """The yaw (radians) by which `orbit` brings a camera in front of the face; 0 for one that is there already."""
+    with torch.no_grad():
+        out_of_face = head.head_to_world(params)[:3, 2]
+    axes = view.world_to_camera[:3, :3]
+    return math.atan2(float(out_of_face @ axes[0]), float(-(out_of_face @ axes[2])))
+
+
 def head_center(head: HeadModel, params: HeadParams) -> Float[Tensor, "3"]:
     """The middle of a posed head, halfway between its extremes: what cameras turn around."""
     with torch.no_grad():

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import UInt8
 
 from vultus import __version__
-from vultus.animation import orbit, play, retarget_motion
+from vultus.animation import orbit, retarget_motion
 from vultus.animation.arkit_motion import arkit_motion
 from vultus.animation.builtin_motions import EXPRESSIONS
-from vultus.animation.paths import head_center
+from vultus.animation.paths import head_center, yaw_to_front
+from vultus.animation.play import default_background
 from vultus.avatars import Avatar
 from vultus.captures import Capture
 from vultus.exports.provenance import provenance
@@ -53,17 +54,17 @@ def draw_contact_sheet(
     motion = arkit_motion(avatar.head, weights, torch.arange(len(poses)) / 25)
     motion = retarget_motion(motion, avatar.head, avatar.rest)
     view, center = sized_view(avatar, size), head_center(avatar.head, avatar.rest)
-    rows: list[list[np.ndarray]] = []
-    total = len(SHEET_YAWS) * len(poses)
-    progress("contact sheet", 0, total, {})
-    for yaw in SHEET_YAWS:
-        camera = orbit(view, center, torch.tensor(math.radians(yaw)))
-        rows.append([])
-        for column in range(len(poses)):
-            # Each pose stands for itself: none remembers the one before.
-            (rendering,) = play(avatar, motion[column : column + 1], camera)
-            rows[-1].append(to_uint8(rendering.color))
-            progress("contact sheet", (len(rows) - 1) * len(poses) + column + 1, total, {})
+    front = yaw_to_front(view, avatar.head, avatar.rest)
+    cameras = orbit(view, center, torch.tensor([front + math.radians(yaw) for yaw in SHEET_YAWS]))
+    rows: list[list[np.ndarray]] = [[] for _ in SHEET_YAWS]
+    progress("contact sheet", 0, len(poses), {})
+    for column in range(len(poses)):
+        # Each pose stands for itself: none remembers the one before.
+        with torch.no_grad():
+            rendering = avatar.render(motion.params[column], cameras, background=default_background(avatar))
+        for row, picture in zip(rows, to_uint8(rendering.color), strict=True):
+            row.append(picture)
+        progress("contact sheet", column + 1, len(poses), {})
     return contact_sheet(
         rows,
         column_labels=("neutral", *SHEET_EXPRESSIONS),

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from vultus.animation import Driver, Retargeting, orbit, play, retarget_motion, still, swing
-from vultus.animation.paths import head_center
+from vultus.animation.paths import head_center, yaw_to_front
 from vultus.animation.play import default_background
 from vultus.avatars import Avatar
 from vultus.cameras import Camera
@@ -38,7 +38,8 @@ class VideoStyle:
     size: longer side in pixels; None: the avatar's own. fps: None: the driver's. background: sRGB in [0, 1]; None: the
     avatar's own, else white. driver_beside: the driving footage to the left (for drivers without pictures the head
     model's surface). mesh: the head model's surface over the avatar or beside it. camera: still, swinging to both
-    sides, or once around in front. mark: a visible "synthetic" in the corner. quality: x264's constant rate factor.
+    sides, or from one profile to the other. mark: a visible "synthetic" in the corner. quality: x264's constant rate
+    factor.
     """
 
     size: int | None = None
@@ -181,4 +182,5 @@ def _cameras(avatar: Avatar, view: Camera, kind: str, count: int) -> Camera:
     center = head_center(avatar.head, avatar.rest)
     if kind == "swing":
         return swing(view, center, count, degrees=20.0, turns=max(1, round(count / 150)))
-    return orbit(view, center, torch.linspace(-1, 1, count) * np.pi / 2)
+    front = yaw_to_front(view, avatar.head, avatar.rest)
+    return orbit(view, center, front + torch.linspace(-1, 1, count) * np.pi / 2)

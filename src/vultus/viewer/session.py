@@ -13,6 +13,7 @@ from vultus.animation.drivers import PREFIX
 from vultus.animation.play import default_background
 from vultus.avatars import Avatar, load
 from vultus.errors import VultusError
+from vultus.exports.provenance import provenance
 from vultus.images import encode_png
 from vultus.motion import HeadParams, Motion
 from vultus.viewer.controls import ControlPanel, posed
@@ -209,7 +210,7 @@ class AvatarViewer:
             self._picture_tab.visible = True
         else:
             self.rendered.image = picture
-        event.client.send_file_download("view.png", encode_png(picture, metadata={"comment": "Synthetic: Vultus"}))
+        event.client.send_file_download("view.png", encode_png(picture, metadata=provenance(self.avatar)))
 
     def _background(self) -> tuple[int, int, int]:
         red, green, blue = (int(value) for value in self.background.value)
