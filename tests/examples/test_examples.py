@@ -11,6 +11,7 @@ import pytest
 from synthetic_avatar import synthetic_avatar
 
 from vultus.images import probe_video, read_image
+from vultus.workflows.create import Run
 
 FOLDER = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -37,6 +38,22 @@ def test_each_example_imports_and_says_how_to_run_it(path: Path) -> None:
     assert f"python examples/{path.name}" in (module.__doc__ or "")
 
 
+def test_photo_to_avatar_draws_a_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, asked = script("01_photo_to_avatar"), []
+
+    def create(photo: Path, folder: Path, settings: object) -> Run:
+        asked.append((photo, folder))
+        synthetic_avatar(size=48).save(Run(folder).avatar)
+        return Run(folder)
+
+    monkeypatch.setattr(module, "create_avatar", create)  # minutes of training are tested elsewhere
+    still = module.main(tmp_path / "me.jpg", tmp_path / "run")
+    assert asked == [(tmp_path / "me.jpg", tmp_path / "run")]
+    picture = read_image(still)
+    assert picture.shape == (48, 48, 3)
+    assert 0.1 < (picture.min(-1) < 250).mean() < 0.9  # a head before white
+
+
 def test_head_expressions_draws_one_head_per_expression(tmp_path: Path) -> None:
     module, size = script("02_head_expressions"), 48
     picture = read_image(module.main(tmp_path / "heads.png", size=size))
@@ -51,6 +68,6 @@ def test_head_expressions_draws_one_head_per_expression(tmp_path: Path) -> None:
 def test_drive_avatar_writes_a_moving_video(tmp_path: Path) -> None:
     avatar, video = tmp_path / "avatar", tmp_path / "out.mp4"
     synthetic_avatar(size=48).save(avatar)
-    assert script("03_drive_avatar").main(avatar, video, seconds=0.4, size=48) == video
+    assert script("03_drive_avatar").main(avatar, video, seconds=0.16, size=48) == video
     info = probe_video(video)
-    assert (info.width, info.height, info.frame_count) == (48, 48, 10)
+    assert (info.width, info.height, info.frame_count) == (48, 48, 4)
