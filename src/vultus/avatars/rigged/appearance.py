@@ -190,7 +190,8 @@ def _continued(
         reflected[:, 2] = 2 * center - reflected[:, 2]
         _, donor = tree.query((reflected * metric).numpy())
         donor = source[torch.from_numpy(donor)]
-        value = value * (observed[donor] + 0.02) / (smooth(places[donor])[0] + 0.02)
+        texture = (observed[donor] + 0.02) / (smooth(places[donor])[0] + 0.02)
+        value = value * texture.clamp(0.65, 1.5)
     share = weight[target][:, None]
     result = likely.clone()
     result[target] = share * value.clamp(0, 1) + (1 - share) * likely[target]

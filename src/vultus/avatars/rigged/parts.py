@@ -90,11 +90,13 @@ def vertex_colors(head: HeadModel, style: str | None = None) -> Float[Tensor, "V
 
 
 def lid_weight(head: HeadModel) -> Float[Tensor, "V"]:
-    """Membership of vertices in the skin of the eyelids, which an open eye shows folded; not the line of lashes."""
-    weight = torch.zeros(head.template.shape[0])
-    for name in ("left_eyelid", "right_eyelid"):
-        if name in head.regions:
-            weight[head.regions[name].long()] = 1.0
+    """Membership of vertices in the skin of the upper eyelids, which an open eye shows folded; not the lashes."""
+    weight, height = torch.zeros(head.template.shape[0]), head.template[:, 1]
+    for side in ("left", "right"):
+        if f"{side}_eyelid" in head.regions and f"{side}_eyeball" in head.regions:
+            lid = head.regions[f"{side}_eyelid"].long()
+            upper = height[lid] > height[head.regions[f"{side}_eyeball"].long()].mean()
+            weight[lid[upper]] = 1.0
     attributes: Mapping[str, Tensor] = getattr(head, "attributes", {})
     return weight * (1 - attributes["lid_weight"].float().clamp(0, 1)) if "lid_weight" in attributes else weight
 

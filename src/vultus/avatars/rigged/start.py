@@ -25,12 +25,14 @@ from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.avatars.rigged.supervision import head_height
 from vultus.captures import Capture, View
 from vultus.heads.model import HeadModel
+from vultus.images.masks import erode
 from vultus.motion import HeadParams
 from vultus.splats import Gaussians, rgb_to_sh0
 from vultus.training import step_generator
 
 _VIEWS_TO_PAINT_FROM = 8
-_LID_HOLD = 15.0
+_LID_HOLD = 6.0
+_OUTLINE_HOLD = 8.0
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,11 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         corners = head.faces[splats.binding]
         parts = vertex_parts(head).at(corners, places)
         lids = interpolate(lid_weight(head), corners, places)
-        anchor, trust = _painted(avatar, capture, views, corners, places, parts, 0.9 * lids)
-        hold = 1 + _LID_HOLD * lids
-        rigid = 1 - parts.weights["hair"]
+        anchor, trust, facing = _painted(avatar, capture, views, corners, places, parts, 0.9 * lids)
+        # The outline mixes with what was behind the head, and one view never shows a closed lid.
+        grazing = 1 - ((facing - 0.1) / 0.35).clamp(0, 1)
+        hold = 1 + _LID_HOLD * lids + _OUTLINE_HOLD * grazing
+        rigid = 1 - 0.6 * parts.weights["hair"]
         with torch.no_grad():
             avatar.sh0.copy_(rgb_to_sh0(anchor)[:, None])
     if not settings.bind:
@@ -97,8 +101,8 @@ def _painted(
     places: Tensor,
     parts: Parts,
     lids: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Colour of every Gaussian and how far the pictures show it."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour of every Gaussian, how far the pictures show it, and how squarely the best view looks at it."""
     step = max(1, len(views) // _VIEWS_TO_PAINT_FROM)
     observations, facing = [], []
     for view in views[::step][:_VIEWS_TO_PAINT_FROM]:
@@ -107,7 +111,7 @@ def _painted(
             frames = avatar.frames(capture.motion.params[view.timestep])
             gaussians = avatar.gaussians_on(frames)
         # Pixels at the mask's edge are mixtures of head and background.
-        sure = (mask > 0.95).float()
+        sure = (erode(mask, 2) > 0.95).float()
         seen = backproject(gaussians, camera, capture.image(view), sure, avatar.raster)
         observations.append(seen)
         facing.append(_facing(gaussians, frames, avatar, camera.center))
@@ -115,7 +119,8 @@ def _painted(
     seen = merge(observations)
     head = avatar.head
     prior = _closest_prior(head, seen, best, corners, places, parts)
-    return paint(seen, best, interpolate(head.template, corners, places), prior, parts, lids)
+    colors, trust = paint(seen, best, interpolate(head.template, corners, places), prior, parts, lids)
+    return colors, trust, best
 
 
 def _closest_prior(

@@ -37,7 +37,7 @@ class RiggedTask:
         avatar: with its initial Gaussians.
         extent: size of the scene (metres) that learning rates and densification refer to.
         anchor, trust: likely colour of every Gaussian, and how far the pictures themselves show it (0 to 1).
-        rigid: 1 for Gaussians on skin, which should be opaque and stay on the surface, 0 for hair.
+        rigid: how firmly they should be opaque and stay on the surface: 1 on skin, less in hair.
         hold: factor of the pull towards the likely colour.
     """
 
