@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vultus.heads import LandmarkSet, SkinnedHead
+from vultus.heads.builtin import load_builtin
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +57,8 @@ def toy_head() -> SkinnedHead:
         corrective_drivers=torch.tensor([2]),
         landmark_sets={"ibug68": LandmarkSet(torch.arange(68), chosen, barycentric)},
     )
+
+
+@pytest.fixture(scope="session")
+def builtin() -> SkinnedHead:
+    return load_builtin()

@@ -49,7 +49,9 @@ def test_derivatives_equal_automatic_differentiation(toy_head: SkinnedHead) -> N
     by_identity, by_expression, by_angles = torch.autograd.functional.jacobian(points, (identity, expression, angles))
     identity_map = torch.eye(3, dtype=torch.float64).expand(1, 68, 3, 3)
     torch.testing.assert_close(state.identity_derivative(identity_map)[0], by_identity, atol=1e-9, rtol=1e-7)
-    torch.testing.assert_close(state.expression_derivative(identity_map)[0], by_expression[:, :, 0], atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(
+        state.expression_derivative(identity_map)[0], by_expression[:, :, 0], atol=1e-9, rtol=1e-7
+    )
     for joint in range(5):
         derivative = state.joint_derivative(joint, angles[:, joint])[0]
         torch.testing.assert_close(derivative, by_angles[:, :, 0, joint], atol=1e-9, rtol=1e-7)

@@ -19,7 +19,14 @@ from vultus.heads import LandmarkSet, SkinnedHead
 from vultus.motion import HeadParams
 from vultus.tracking.detectors import mp478_to_ibug70
 from vultus.tracking.landmark_model import LandmarkModel
-from vultus.tracking.landmark_regions import base_weights, closures, fitted_points, outer_eye_corners, regions, silhouette_positions
+from vultus.tracking.landmark_regions import (
+    base_weights,
+    closures,
+    fitted_points,
+    outer_eye_corners,
+    regions,
+    silhouette_positions,
+)
 from vultus.tracking.landmark_solver import CAMERA_DISTANCE, Layout, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
 
@@ -124,7 +131,10 @@ def fit_landmarks(
         raise VultusError("no face was found in any frame, so there is nothing to fit")
     model = LandmarkModel.of(head, embedding_of(head, landmark_set), None if shared is None else shared.offset)
     rows = fitted_points(observations.set_name, model.ids.numpy())
-    model, observations = model.select(torch.from_numpy(rows)), replace(observations, points=observations.points[:, rows])
+    model, observations = (
+        model.select(torch.from_numpy(rows)),
+        replace(observations, points=observations.points[:, rows]),
+    )
     focal = settings.focal
     if shared is not None:
         focal = shared.focal_for(observations.width, observations.height)
@@ -195,12 +205,14 @@ def _solve(
     problem = _problem(head, model, layout, observations, settings, scale, start_focal)
     pose_only = torch.zeros(layout.size, dtype=torch.bool)
     pose_only[:6] = True
-    rough = replace(problem, robust=10.0)
+    # An open mouth or a strong turn is far from the start, and no outlier: the kernel is narrowed at the end only.
+    rough = replace(problem, robust=4 * settings.robust)
     state, _, _ = minimise(rough, state, free_frame=pose_only, free_identity=False, free_focal=False, iterations=8)
     everything = torch.ones(layout.size, dtype=torch.bool)
     converged, steps = False, 0
-    for _ in range(2):  # visibility follows the pose, so weights are taken again once it is known
-        problem = replace(problem, weights=_weights(model, observations, state.frames[:, :3]))
+    for stage in (rough, problem):
+        # Visibility follows the pose, so weights are taken again once it is known.
+        problem = replace(stage, weights=_weights(model, observations, state.frames[:, :3]))
         state, converged, taken = minimise(
             problem,
             state,
@@ -340,8 +352,7 @@ def _problem(
     if len(shots) > 2:
         tied = settings.smooth * ((shots[:-2] == shots[1:-1]) & (shots[1:-1] == shots[2:])).astype(np.float64)
     longer = max(observations.width, observations.height)
-    # A point's bias is the same in every frame, so many frames must not outvote what is known beforehand.
-    shared_votes = max(1.0, len(observations.points) / 2)
+    shared_votes = max(1.0, settings.bias_share * len(observations.points))
     return Problem(
         model=model,
         layout=layout,

@@ -75,11 +75,16 @@ def sharpen(
     rr, rg, rb, gg, gb, bb = spread
     # The inverse of a symmetric 3×3 matrix by its cofactors.
     inverse = torch.stack(
-        [gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb, rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg]
+        [
+            gg * bb - gb * gb,
+            gb * rb - rg * bb,
+            rg * gb - gg * rb,
+            rr * bb - rb * rb,
+            rb * rg - rr * gb,
+            rr * gg - rg * rg,
+        ]
     ) / (rr * (gg * bb - gb * gb) + rg * (gb * rb - rg * bb) + rb * (rg * gb - gg * rb))
-    slope = torch.stack(
-        [(inverse[list(row)] * covariance).sum(0) for row in ((0, 1, 2), (1, 3, 4), (2, 4, 5))]
-    )
+    slope = torch.stack([(inverse[list(row)] * covariance).sum(0) for row in ((0, 1, 2), (1, 3, 4), (2, 4, 5))])
     offset = mean_target - (slope * mean_color).sum(0, keepdim=True)
     lines = torch.nn.functional.pad(torch.cat([slope, offset])[None], [side // 2] * 4, mode="replicate")
     lines = torch.nn.functional.avg_pool2d(lines, side, stride=1)

@@ -55,6 +55,8 @@ class FitSettings:
         closure_sigma: the same as `point_sigma` for the gap between the lids and between the lips.
         identity_sigma: standard deviation of identity coefficients; smaller keeps closer to the mean face.
         expression_sigma: standard deviation of blendshape weights around 0.
+        bias_share: how much of a point's error is the same in every frame. Such errors do not average out, so the
+            priors of identity and focal length count once per `1 / bias_share` frames (0: once in all).
         smooth: weight of the second differences over time (0: every frame for itself).
         key_frames: how many frames estimate identity and focal length together.
         iterations: at most this many Levenberg-Marquardt steps per stage.
@@ -68,6 +70,7 @@ class FitSettings:
     closure_sigma: float = 0.008
     identity_sigma: float = 1.0
     expression_sigma: float = 0.4
+    bias_share: float = 0.5
     smooth: float = 1.0
     key_frames: int = 48
     iterations: int = 30

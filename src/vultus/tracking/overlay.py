@@ -50,7 +50,9 @@ def draw_overlay(
     return np.concatenate([image, drawn], axis=1)
 
 
-def _dots(image: UInt8[np.ndarray, "H W 3"], points: Float64[np.ndarray, "L 2"], color: tuple[int, ...], size: int) -> None:
+def _dots(
+    image: UInt8[np.ndarray, "H W 3"], points: Float64[np.ndarray, "L 2"], color: tuple[int, ...], size: int
+) -> None:
     """Paint squares of `size` pixels into the image; points outside or not finite are left out."""
     corners = np.floor(points[np.isfinite(points).all(-1)] - (size - 1) / 2).astype(int)
     height, width = image.shape[:2]

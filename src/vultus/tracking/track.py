@@ -180,9 +180,7 @@ def _fill(
             silhouettes = _silhouettes(footage, head, fit, valid, detector)
         if settings.hair and silhouettes:
             offset = fit_hair_offset(head, silhouettes)
-            fit = replace(
-                fit, params=replace(fit.params, offset=offset), shared=replace(fit.shared, offset=offset)
-            )
+            fit = replace(fit, params=replace(fit.params, offset=offset), shared=replace(fit.shared, offset=offset))
         crop = fit.shared.crop or _choose_crop(head, fit, valid, silhouettes)
     box = Box.square_around(crop[:2], crop[2])
     camera = fit.camera.cropped(box.left, box.top, box.width, box.height).resized(settings.size, settings.size)
@@ -299,8 +297,7 @@ def _silhouettes(
 
 
 def _person_box(head: SkinnedHead, silhouette: Silhouette, camera: Camera) -> list[float]:
-    """Left, top, right, bottom (pixels of the footage) of the person above the chin, half a head beyond the model at most.
-    """
+    """Left, top, right, bottom (pixels of the footage) of the person above the chin, half a head beyond the model at most."""
     inner, mask = silhouette.camera, silhouette.mask
     projected = inner.project(head.pose(silhouette.params).vertices).double().numpy()
     scalp, face = (projected[head.regions[name].numpy()] for name in ("scalp", "face"))
