@@ -26,7 +26,7 @@ ARKIT = [
     "mouthLowerDownLeft",     "mouthLowerDownRight",     "mouthUpperUpLeft",     "mouthUpperUpRight",
     "browDownLeft",     "browDownRight",     "browInnerUp",     "browOuterUpLeft",     "browOuterUpRight",
     "cheekPuff",     "cheekSquintLeft",     "cheekSquintRight",     "noseSneerLeft",     "noseSneerRight",
-    "tongueOut",,
+    "tongueOut",
 ]  # fmt: skip
 FLIP = np.array([-1.0, 1.0, 1.0])
 
@@ -269,7 +269,7 @@ def test_regions(head):
         "left_eyeball",         "right_eyeball",         "left_ear",         "right_ear",         "lip_upper",
         "lip_lower",         "left_eyelid",         "right_eyelid",         "teeth_upper",         "teeth_lower",
         "teeth",         "tongue",         "mouth_bag",         "skin",         "hair",         "brows",
-        "left_iris",         "right_iris",         "below_line",,
+        "left_iris",         "right_iris",         "below_line",
     ]  # fmt: skip
     for name in names:
         ids = region(head, name)

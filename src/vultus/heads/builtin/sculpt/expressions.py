@@ -174,10 +174,7 @@ class ExpressionSculptor:
             "mouthStretch": m(b(27, -68, 12, 12), 7.5, -3.5, -3.0),
             "mouthUpperUp": m(b(11, -60, 9, 8) * self.upper, 0.6, 5.2, 0.6) + m(b(20, -46, 8, 8), 0, 1.6, 0.8),
             "mouthLowerDown": m(b(11, -71, 9, 8) * self.lower, 0.4, -5.2, 0.2),
-            "mouthPress": m(
-                self.mouth * smoothstep(14, 4, self.off_line) * self.beside_line * (self.upper - self.lower), 0, -1.9, 0
-            )
-            + m(self.mouth * self.lip, 0, 0, -1.8),
+            "mouthPress": m(press * (self.upper - self.lower), 0, -1.9, 0) + m(self.mouth * self.lip, 0, 0, -1.8),
         }
 
     def _mouth_whole(self) -> dict[str, Points]:
