@@ -17,7 +17,7 @@ from vultus.tracking.landmark_fit import camera_pose, embedding_of
 
 @dataclass(frozen=True)
 class Take:
-    """Footage of a synthetic person: true parameters, the camera, and exact landmark pixels [N, L, 2] with their set."""
+    """Footage of a synthetic person: true parameters, the camera, exact landmark pixels [N, L, 2] and their set."""
 
     params: HeadParams
     camera: Camera

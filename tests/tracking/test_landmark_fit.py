@@ -94,12 +94,3 @@ def test_neutral_is_the_calm_median_and_a_photos_has_no_expression(builtin: Skin
     assert not bool(photo.expression.any())
     torch.testing.assert_close(photo.joint("root"), params.joint("root")[0])
     assert not bool(photo.joint("jaw").any())
-
-
-@pytest.mark.slow
-def test_hundred_noisy_frames_give_focal_length_and_pose(builtin: SkinnedHead) -> None:
-    take = make_take(builtin, 100)
-    settings = FitSettings(point_sigma=0.002, closure_sigma=0.002, bias_share=0.0, focal_prior=(1.75, 2.0))
-    fit = fit_landmarks(builtin, take.observations(noise=0.3), settings)
-    assert fit.shared.focal == pytest.approx(1400.0, rel=0.01)
-    assert float(rotation_error(take.params, fit.params).mean()) < 0.3

@@ -1,4 +1,4 @@
-"""Hair has volume that no head model has: a smooth offset of the scalp that makes the mesh reach the matte's outline."""
+"""Hair has volume that no head model has: a smooth offset of the scalp makes the mesh reach the matte's outline."""
 
 from __future__ import annotations
 

@@ -44,6 +44,7 @@ _SMOOTH_SIGMA = {
 _JOINT_SIGMA = {"jaw": (0.3, 0.03, 0.02), "neck": (0.2, 0.2, 0.2), "left_eye": (0.3, 0.4), "right_eye": (0.3, 0.4)}
 _NOT_FITTED = ("mouthClose", "cheekPuff", "tongueOut")
 """Shapes that points on the face do not show: they would only soak up errors."""
+_DEFAULTS = FitSettings()
 _JAW_SHAPE = "jawOpen"
 """Repeats what the jaw joint does, where there is one."""
 
@@ -112,7 +113,7 @@ class Fit:
 def fit_landmarks(
     head: SkinnedHead,
     observations: Observations,
-    settings: FitSettings = FitSettings(),
+    settings: FitSettings = _DEFAULTS,
     shared: SharedFit | None = None,
 ) -> Fit:
     """Fit a head to detected points of one photo or of the frames of one video.
@@ -228,7 +229,7 @@ def _solve(
 def initial_pose(
     model: LandmarkModel, observations: Observations, identity: Float64[Tensor, "S"], focal: float
 ) -> tuple[Float64[np.ndarray, "N 6"], Float64[np.ndarray, "N"]]:
-    """Axis-angle and translation of every frame by a scaled-orthographic fit of the neutral landmarks, and the outer eye
+    """Axis-angle and translation of every frame by a scaled-orthographic fit of neutral landmarks, and the outer eye
     distance in pixels (as if seen from the front). Frames without a face repeat their nearest neighbour.
     """
     neutral = torch.zeros(1, model.expression_count, dtype=torch.float64)

@@ -115,7 +115,8 @@ def above_neck_line(
     softness = max(0.03 * width / 3, 0.5)
     keep = 1 / (1 + np.exp(np.clip(below / (softness / 2), -40, 40)))
     chin = projected[head.regions["face"].numpy()] @ down
-    lower = (x * down[0] + y * down[1]) - chin.max()
+    # Raised shoulders reach above the chin, so the neck is isolated from a little higher on.
+    lower = (x * down[0] + y * down[1]) - (chin.max() - 0.12 * (chin.max() - chin.min()))
     near = _near_points(projected[head.regions["neck"].numpy()], width, height)
     fade = np.clip(lower / (4 * softness) + 0.5, 0, 1)
     return (keep * (1 - fade * (1 - near))).astype(np.float32)

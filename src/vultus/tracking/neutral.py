@@ -16,8 +16,8 @@ _CALM_SHARE = 0.2
 def neutral_of(params: HeadParams, valid: Bool[Tensor, "N"]) -> HeadParams:
     """The median over the calmest fifth of the valid frames, by expression and jaw; without a batch dimension.
 
-    Of a single frame it is that frame's pose with no expression, a closed jaw and straight eyes: a photo says nothing of
-    how the face looks at rest.
+    Of a single frame it is that frame's pose with no expression, a closed jaw and straight eyes: a photo says nothing
+    of how the face looks at rest.
     """
     frames = torch.nonzero(valid)[:, 0]
     if len(frames) < 2:

@@ -18,7 +18,7 @@ MISFIT = 0.08
 def build_report(
     fit: Fit, selection: Selection, valid: Bool[np.ndarray, "N"], reasons: dict[int, str], timings: dict[str, float]
 ) -> dict[str, Any]:
-    """Percentage of valid frames, residuals per region in % of the outer eye distance, shots, reasons, seconds spent."""
+    """Share of valid frames, residuals per region in % of the outer eye distance, shots, reasons, seconds spent."""
     names = np.array(regions(fit.set_name, fit.ids))
     residuals = fit.residual[valid] * 100
     by_region = {}

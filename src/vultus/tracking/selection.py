@@ -83,8 +83,8 @@ def _require_some(
         )
     if "face too small" in reasons.values():
         raise VultusError(
-            f"the largest face is only {max(widths):.0f} pixels wide and at least {SMALLEST_FACE:.0f} are needed; use a "
-            "closer or higher-resolution picture"
+            f"the largest face is only {max(widths):.0f} pixels wide and at least {SMALLEST_FACE:.0f} are needed; "
+            "use a closer or higher-resolution picture"
         )
     raise VultusError(f"there is no face number {face}: at most {max(counts)} were found, and they count from 0")
 

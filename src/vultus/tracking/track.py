@@ -51,7 +51,7 @@ class TrackSettings:
         last: number of the last video frame used; None is the end.
         limit: at most this many frames.
         face: which person, counted from 0, the largest and most persistent first.
-        focal: focal length in pixels of the footage if known; a photo's metadata are used otherwise, else it is estimated.
+        focal: focal length in pixels of the footage if known; else a photo's metadata, else it is estimated.
         smooth: how strongly movement is smoothed over time; 0 is not at all.
         hair: move the scalp of the mesh out to where the hair ends, where that matches the outline better.
         overlay: write a picture or video that shows the fit over the footage.
@@ -106,11 +106,11 @@ def track(
     """Track one person in a photo or video and write a capture of head crops with masks to the folder `output`.
 
     Besides the capture the folder gets `report.json`, `shared.npz` (see `read_shared`), `overlay.mp4` or `overlay.png`,
-    and `detections/`, from which an interrupted run goes on. With `shared`, what the frames of one person have in common
+    and `detections/`, from which an interrupted run goes on. With `shared`, what all frames of a person have in common
     is taken from there and only pose and expression of each frame are estimated. Without `detector`, MediaPipe is used.
 
     Raises:
-        VultusError: MediaPipe is missing; the file is unreadable; no face, none large enough or none of the wanted number
+        VultusError: MediaPipe is missing; the file is unreadable; no face, none large enough or none of that number
             is found; nothing fits; the folder cannot be written to.
     """
     source, output = Path(source), Path(output)
@@ -221,7 +221,7 @@ def _validity(fit: Fit, selection: Selection, footage: Footage) -> tuple[Bool[np
     valid = np.array([frame not in reasons for frame in range(len(error))])
     if not valid.any():
         raise VultusError(
-            f"{footage.path}: the head model does not fit the face that was found ({100 * np.nanmin(error):.0f} % of the "
+            f"{footage.path}: the head model does not fit the face found ({100 * np.nanmin(error):.0f} % of the "
             "eye distance off); use a picture that shows the whole face"
         )
     return valid, reasons
@@ -297,7 +297,7 @@ def _silhouettes(
 
 
 def _person_box(head: SkinnedHead, silhouette: Silhouette, camera: Camera) -> list[float]:
-    """Left, top, right, bottom (pixels of the footage) of the person above the chin, half a head beyond the model at most."""
+    """Left, top, right, bottom (pixels of the footage) of the person above the chin, near the model."""
     inner, mask = silhouette.camera, silhouette.mask
     projected = inner.project(head.pose(silhouette.params).vertices).double().numpy()
     scalp, face = (projected[head.regions[name].numpy()] for name in ("scalp", "face"))

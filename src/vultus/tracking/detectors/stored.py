@@ -37,7 +37,7 @@ class StoredDetector:
             raise VultusError(f"{self._path}: landmark set {self._set!r} is unknown; use one of {sorted(POINT_COUNTS)}")
         if points.ndim != 3 or points.shape[1] != POINT_COUNTS[self._set] or points.shape[2] not in (2, 3):
             raise VultusError(
-                f"{self._path}: points have shape {points.shape}, but {self._set} needs [N, {POINT_COUNTS[self._set]}, 2]"
+                f"{self._path}: points have shape {points.shape}, {self._set} needs [N, {POINT_COUNTS[self._set]}, 2]"
             )
         index = arrays.get("frame_index", np.arange(len(points)))
         if index.shape != (len(points),):
