@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -146,15 +147,16 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    switches: Any = torch.utils.deterministic  # a module whose attribute type checkers do not see
+    fill = switches.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling fresh memory catches reads of what was never written, at the price of writing everything twice.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    switches.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        switches.fill_uninitialized_memory = fill
 
 
 @contextmanager

@@ -83,10 +83,10 @@ def merge(observations: list[Seen]) -> Seen:
 
 def mirror_of(places: Float[Tensor, "N 3"], tolerance: float = 0.004) -> Int[Tensor, "N"]:
     """For each point of a nearly symmetric rest surface the index of its mirror image in x; −1 without one nearby."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     points = places.detach().cpu().double().numpy()
-    distance, index = cKDTree(points).query(points * np.array([-1.0, 1.0, 1.0]))
+    distance, index = KDTree(points).query(points * np.array([-1.0, 1.0, 1.0]))
     return torch.from_numpy(np.where(distance < tolerance, index, -1))
 
 
@@ -160,7 +160,7 @@ def _continued(
 
     Hair also takes over its texture: the strands seen in front are laid, mirrored, on the back of the head.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     weight = parts.weights[name]
     source = ((weight > 0.5) & (trust > 0.6)).nonzero()[:, 0]
@@ -169,7 +169,7 @@ def _continued(
         return likely
     falloff, sideways = reach
     metric = torch.tensor([sideways, 1.0, sideways])
-    tree = cKDTree((places[source] * metric).numpy())
+    tree = KDTree((places[source] * metric).numpy())
 
     def smooth(points: Tensor) -> tuple[Tensor, Tensor]:
         distance, index = tree.query((points * metric).numpy(), k=_NEIGHBOURS)

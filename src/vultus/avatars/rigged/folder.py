@@ -143,7 +143,7 @@ def _head(where: Path, entry: object, head: HeadModel | None) -> HeadModel:
     if head is None:
         from vultus.heads.load import load_head
 
-        head = load_head(name)
+        head = cast(HeadModel, load_head(name))
     if head.fingerprint != fingerprint:
         raise VultusError(
             f"{where}: was made for the head model {name} ({fingerprint[:12]}), which is not the {head.name} "
@@ -187,7 +187,9 @@ def _view(folder: Path, tensors: Mapping[str, Tensor], entry: object) -> Camera:
         raise VultusError(f"{folder / 'avatar.json'}: its view has no image size")
     path = folder / "avatar.safetensors"
     return Camera(
-        _tensor(path, tensors, "view.world_to_camera", (4, 4)), _tensor(path, tensors, "view.K", (3, 3)), *size
+        _tensor(path, tensors, "view.world_to_camera", (4, 4)),
+        _tensor(path, tensors, "view.K", (3, 3)),
+        *cast("list[int]", size),
     )
 
 

@@ -188,7 +188,7 @@ class RiggedTask:
         new = {"means": plan.means, "log_scales": plan.log_scales}
         for name in PARAMETERS:
             old = getattr(avatar, name)
-            value = new.get(name, old.detach()[plan.source])
+            value = new[name] if name in new else old.detach()[plan.source]
             gradient = old.grad
             parameter = replace_parameter(self._adam, old, value, plan.source, plan.fresh)
             if gradient is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from vultus import __version__
 from vultus.avatars.rigged.model import Labels, RiggedAvatar
@@ -108,7 +109,7 @@ def _head(capture: Capture, head: HeadModel | None) -> HeadModel:
     if head is None:
         from vultus.heads.load import load_head
 
-        head = load_head(capture.head_name)
+        head = cast(HeadModel, load_head(capture.head_name))
     if capture.head_fingerprint != head.fingerprint:
         raise VultusError(
             f"{capture.root}: its parameters belong to the head model {capture.head_name} "
