@@ -55,9 +55,10 @@ def select_face(frames: list[FrameDetections], face: int = 0) -> Selection:
             for position, found in people[face].items():
                 chosen[members[position]] = found
     for index, frame in enumerate(frames):
-        if chosen[index] is None:
+        found = chosen[index]
+        if found is None:
             reasons[index] = "other person" if frame.faces else "no face"
-        elif chosen[index].width < SMALLEST_FACE:
+        elif found.width < SMALLEST_FACE:
             chosen[index], reasons[index] = None, "face too small"
     _require_some(frames, chosen, reasons, face, counts)
     set_name = next(found.set_name for found in chosen if found is not None)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ class MediaPipeModels:
         return np.clip(np.asarray(mask, np.float32), 0.0, 1.0)
 
 
-def _process(graph, image: np.ndarray):
+def _process(graph: Any, image: np.ndarray) -> Any:
     with _native_messages_silenced():  # graphs warn on their first image and on their first face
         return graph.process(np.ascontiguousarray(image))
 
