@@ -159,7 +159,7 @@ MEDIAPIPE_SILHOUETTE = {
     400: (21.3, -100.5, 81.4),
 }
 """Where MediaPipe's points of the left silhouette are on the built-in head (millimetres on its template): the surface
-points of least reprojection error over 100 renders with yaw up to 42°. Carrying detections back along rays, which places
+points of least reprojection error in 100 renders with yaw up to 42°. Carrying detections back along rays, which places
 the other points well, fails here: a ray that just misses the silhouette hits whatever comes next."""
 
 _MIRRORED = {454: 234, 323: 93, 361: 132, 288: 58, 397: 172, 365: 136, 379: 150, 378: 149, 400: 176}
