@@ -16,6 +16,7 @@ from vultus.animation.builtin_motions import EXPRESSIONS
 from vultus.animation.paths import head_center, yaw_to_front
 from vultus.animation.play import default_background
 from vultus.avatars import Avatar
+from vultus.cameras import Camera
 from vultus.captures import Capture
 from vultus.exports.provenance import provenance
 from vultus.exports.video import Footage, sized_view
@@ -53,7 +54,7 @@ def draw_contact_sheet(
     weights = torch.stack([arkit_weights(pose) if pose else torch.zeros(52) for pose in poses])
     motion = arkit_motion(avatar.head, weights, torch.arange(len(poses)) / 25)
     motion = retarget_motion(motion, avatar.head, avatar.rest)
-    view, center = sized_view(avatar, size), head_center(avatar.head, avatar.rest)
+    view, center = _close_view(avatar, size), head_center(avatar.head, avatar.rest)
     front = yaw_to_front(view, avatar.head, avatar.rest)
     cameras = orbit(view, center, torch.tensor([front + math.radians(yaw) for yaw in SHEET_YAWS]))
     rows: list[list[np.ndarray]] = [[] for _ in SHEET_YAWS]
@@ -75,3 +76,20 @@ def draw_contact_sheet(
         if capture
         else f"synthetic · Vultus {__version__}",
     )
+
+
+def _close_view(avatar: Avatar, size: int) -> Camera:
+    """The avatar's own camera, zoomed in until face and scalp fill the picture but for room for hair and neck."""
+    view, regions = avatar.view, avatar.head.regions
+    if "face" not in regions or "scalp" not in regions:
+        return sized_view(avatar, size)
+    with torch.no_grad():
+        vertices = avatar.head.pose(avatar.rest).vertices
+        points = view.project(vertices[torch.cat([regions["face"], regions["scalp"]])])
+    low, high = points.amin(-2), points.amax(-2)
+    side = 1.5 * float((high - low).max())
+    if side >= min(view.width, view.height):
+        return sized_view(avatar, size)
+    left, top = ((low + high) / 2 - side / 2).tolist()
+    whole = round(side)
+    return view.cropped(left, top + 0.1 * side, whole, whole).resized(size, size)
