@@ -18,7 +18,7 @@ _HOMES = {
     "Motion": "vultus.motion",
     "VultusError": "vultus.errors",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = ["Camera", "HeadParams", "Motion", "VultusError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

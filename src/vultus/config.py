@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise VultusError(f"{where} must be a mapping of settings, not {value!r}")
         hints = get_type_hints(kind)

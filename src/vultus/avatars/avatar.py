@@ -46,9 +46,11 @@ class Avatar(Protocol):
     kind: str
     head: HeadModel
     rest: HeadParams
-    controls: frozenset[str]
     view: Camera
     native_background: Float[Tensor, "3"] | None
+
+    @property
+    def controls(self) -> frozenset[str]: ...
 
     def render(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor
 from vultus.cameras import Camera
 from vultus.errors import VultusError
 from vultus.images import read_image_and_alpha, to_float
+from vultus.images.masks import composite
 from vultus.motion import Motion
 
 SplitName = Literal["train", "val", "test"]
@@ -94,8 +95,7 @@ class Capture:
         stored, alpha = self._read(view._image, view)
         color = to_float(stored)
         if alpha is not None:
-            opacity = to_float(alpha)
-            color = color * opacity + (1 - opacity)
+            color = composite(color, to_float(alpha), 1.0)
         if background is None:
             return color
         mask = self._mask(view, alpha)

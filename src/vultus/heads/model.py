@@ -53,9 +53,11 @@ class HeadModel(Protocol):
     faces: Int[Tensor, "F 3"]
     uvs: Float[Tensor, "T 2"]
     uv_faces: Int[Tensor, "F 3"]
-    regions: Mapping[str, Int[Tensor, "_"]]
-    landmark_sets: Mapping[str, LandmarkSet]
 
+    @property
+    def regions(self) -> Mapping[str, Int[Tensor, "_"]]: ...
+    @property
+    def landmark_sets(self) -> Mapping[str, LandmarkSet]: ...
     @property
     def template(self) -> Float[Tensor, "V 3"]: ...
     def neutral(self, *batch: int) -> HeadParams: ...

@@ -19,6 +19,7 @@ from torch import Tensor
 from vultus.errors import VultusError
 from vultus.files import atomic_path
 from vultus.images.kind import media_kind
+from vultus.images.masks import composite
 
 if TYPE_CHECKING:
     from PIL import Image as PilImage
@@ -43,9 +44,7 @@ def read_image(
     rgb, alpha = read_image_and_alpha(path, max_pixels=max_pixels)
     if alpha is None:
         return rgb
-    opacity = alpha.astype(np.float32) / 255
-    mixed = rgb.astype(np.float32) * opacity + 255 * np.asarray(background, np.float32) * (1 - opacity)
-    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+    return to_uint8(composite(to_float(rgb), to_float(alpha), torch.tensor(background)))
 
 
 def read_image_and_alpha(

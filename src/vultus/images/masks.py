@@ -7,6 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def composite(
+    color: Float[Tensor, "*B H W 3"], opacity: Float[Tensor, "*B H W 1"], background: Float[Tensor, "3"] | float
+) -> Float[Tensor, "*B H W 3"]:
+    """Straight (not premultiplied) colours over a background."""
+    return color * opacity + background * (1 - opacity)
+
+
 def dilate(mask: Float[Tensor, "*B H W 1"], radius: int) -> Float[Tensor, "*B H W 1"]:
     """The largest value within a square of `radius` pixels."""
     if radius <= 0:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 
 from vultus.cameras import Camera
 from vultus.captures import Capture, CaptureWriter, Source, open_capture

@@ -155,8 +155,7 @@ def _track(source: Path, run: Run, settings: CreateSettings, progress: Progress)
 
 
 def _train(capture: Capture, run: Run, settings: CreateSettings, progress: Progress) -> Avatar:
-    from vultus.avatars.rigged import preset, train
-    from vultus.workflows.train import fitting_preset
+    from vultus.avatars.rigged import fitting_preset, preset, train
 
     name = fitting_preset(capture) if settings.preset == "auto" else settings.preset
     training = preset(name, steps=settings.steps, seed=settings.seed)

@@ -76,6 +76,7 @@ def _tracking() -> Finding:
 
 def _video() -> Finding:
     import av
+    import av.codec
 
     av.codec.Codec("libx264", "w")
     return Finding("video", True, f"PyAV {importlib.metadata.version('av')}, writes H.264")

@@ -10,7 +10,6 @@ from vultus.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vultus.avatars import Avatar
-    from vultus.captures import Capture
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def train_avatar(
     Raises:
         VultusError: the capture cannot be used, or `output` holds another run.
     """
-    from vultus.avatars.rigged import preset, train
+    from vultus.avatars.rigged import fitting_preset, preset, train
     from vultus.captures import open_capture
 
     request = request or TrainRequest()
@@ -61,10 +60,3 @@ def train_avatar(
 
     with watch_training(frames, port=viewer_port) as monitor:
         return train(frames, output, settings, progress=monitor.watching(progress), control=monitor)
-
-
-def fitting_preset(capture: Capture) -> Literal["photo", "monocular", "multiview"]:
-    """photo for a single picture, monocular for one camera, multiview for several."""
-    if len({view.camera for view in capture.views}) > 1:
-        return "multiview"
-    return "photo" if len(capture.views) == 1 else "monocular"

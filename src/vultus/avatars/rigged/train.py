@@ -7,7 +7,7 @@ from typing import cast
 
 from vultus import __version__
 from vultus.avatars.rigged.model import Labels, RiggedAvatar
-from vultus.avatars.rigged.settings import RiggedSettings, preset
+from vultus.avatars.rigged.settings import PresetName, RiggedSettings, preset
 from vultus.avatars.rigged.start import start_avatar
 from vultus.avatars.rigged.supervision import Supervision
 from vultus.avatars.rigged.task import RiggedTask
@@ -44,7 +44,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
     """
     run = Path(run)
-    settings = settings or default_settings(capture)
+    settings = settings or preset(fitting_preset(capture))
     head = _head(capture, head)
     views = [view for view in capture.split("train") if bool(capture.motion.valid[view.timestep])]
     if not views:
@@ -98,11 +98,11 @@ def train(
     return avatar
 
 
-def default_settings(capture: Capture) -> RiggedSettings:
-    """The preset that fits a capture: several cameras, one picture, or a video."""
+def fitting_preset(capture: Capture) -> PresetName:
+    """The name of the preset for a capture: several cameras, one picture, or a video."""
     if len(capture.camera_indices) > 1:
-        return preset("multiview")
-    return preset("photo" if len(capture.views) == 1 else "monocular")
+        return "multiview"
+    return "photo" if len(capture.views) == 1 else "monocular"
 
 
 def _head(capture: Capture, head: HeadModel | None) -> HeadModel:

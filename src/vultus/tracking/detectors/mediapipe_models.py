@@ -71,7 +71,7 @@ class MediaPipeModels:
             left, top = max(int(x - side / 2), 0), max(int(y - side / 2), 0)
             crop = image[top : int(y + side / 2) + 1, left : int(x + side / 2) + 1]
             if min(crop.shape[:2]) >= 16:
-                results += [points + np.float32([left, top, 0]) for points in self._mesh_points(crop)[:1]]
+                results += [points + np.array([left, top, 0], np.float32) for points in self._mesh_points(crop)[:1]]
         return np.stack(results) if results else np.zeros((0, POINTS, 3), np.float32)
 
     def _mesh_points(self, image: np.ndarray) -> np.ndarray:
