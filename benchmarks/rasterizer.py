@@ -85,9 +85,8 @@ def main() -> None:
     library.vultus_multiply_add_rate.restype = ctypes.c_double
     rate = max(library.vultus_multiply_add_rate(options.threads) for _ in range(3))
     print(f"{kernels.status().message}; {options.threads} threads; {rate / 1e9:.0f} G multiply-adds/s")
-    print(
-        f"{'scene':>14} {'channels':>8} {'fwd ms':>8} {'fwd+bwd ms':>10} {'evaluated':>10} {'M/s':>7} {'of ceiling':>10}"
-    )
+    titles = {"scene": 14, "channels": 8, "fwd ms": 8, "fwd+bwd ms": 10, "evaluated": 10, "M/s": 7, "of ceiling": 10}
+    print(" ".join(f"{title:>{width}}" for title, width in titles.items()))
     camera = front_camera(options.size)
     for count in options.counts:
         for name, fineness in [("coarse", 60), ("medium", 120), ("fine", 250)]:
