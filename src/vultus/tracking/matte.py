@@ -123,7 +123,7 @@ def above_neck_line(
 
 
 def _near_points(points: Float64[np.ndarray, "V 2"], width: int, height: int) -> Float64[np.ndarray, "H W"]:
-    """Ones inside the convex hull of points grown by 4 % of the width, falling to zero over as much again."""
+    """Ones inside the convex hull of points, falling to zero over 1.5 % of the width beyond it."""
     from PIL import Image, ImageDraw
     from scipy.spatial import ConvexHull
 
@@ -134,7 +134,7 @@ def _near_points(points: Float64[np.ndarray, "V 2"], width: int, height: int) ->
     if not inside.any():
         return np.ones((height, width))
     distance = ndimage.distance_transform_edt(~inside)
-    return np.clip(2 - distance / (0.04 * width), 0, 1)
+    return np.clip(1 - distance / (0.015 * width), 0, 1)
 
 
 def crop_box(

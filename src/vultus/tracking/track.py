@@ -29,6 +29,7 @@ from vultus.tracking.hair_offset import Silhouette, fit_hair_offset
 from vultus.tracking.landmark_fit import Fit, SharedFit, embedding_of, fit_landmarks
 from vultus.tracking.landmark_regions import TRUSTED
 from vultus.tracking.matte import above_neck_line, crop_box, person_matte, to_tensor
+from vultus.tracking.neck import turn_neck
 from vultus.tracking.neutral import neutral_of
 from vultus.tracking.observations import FitSettings, Observations
 from vultus.tracking.overlay import draw_overlay
@@ -187,6 +188,7 @@ def _fill(
     camera = fit.camera.cropped(box.left, box.top, box.width, box.height).resized(settings.size, settings.size)
     neutral = fit.shared.neutral or neutral_of(fit.params, torch.from_numpy(valid))
     neutral = replace(neutral, identity=fit.shared.identity, offset=fit.shared.offset)
+    fit = replace(fit, params=turn_neck(head, fit.params, neutral.joint("root")))
     fit = replace(fit, shared=replace(fit.shared, neutral=neutral, crop=crop))
     times = torch.tensor([frame.time for frame in frames], dtype=torch.float64)
     motion = Motion(fit.params, times, neutral, torch.from_numpy(valid), torch.from_numpy(selection.shots))
