@@ -25,12 +25,13 @@ def uninterrupted(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MOMENTS = [
-    "detect:3",
-    "fit:1",
-    "write capture:4",
+    "detecting faces:3",
+    "fitting the head:0",
+    "cutting out the head:4",
     "rename:capture.json:1",
     "train:0",
-    "train:29",
+    "train:29",  # splats are split at step 30
+    "train:30",
     "train:31",
     "rename:step_:1",
     "rename:avatar:1",

@@ -16,9 +16,9 @@ from vultus.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 def turn_neck(head: SkinnedHead, params: HeadParams, body: Float[Tensor, "3"]) -> HeadParams:
     """The same poses of the skull, with the root held at `body` (axis-angle, radians) and the rest done by the neck.
 
-    With root R and a straight neck the skull moves by `X ↦ R (X − J_root) + J_root + t`. With root B it moves alike if the
-    neck turns by `Bᵀ R` and the translation is `t + (R − B)(J_neck − J_root)`. Only vertices that follow the root, and
-    those between, end up elsewhere. Heads without a neck, and poses whose neck is bent already, stay as they are.
+    With root R and a straight neck the skull moves by `X ↦ R (X − J_root) + J_root + t`. With root B it moves alike if
+    the neck turns by `Bᵀ R` and the translation is `t + (R − B)(J_neck − J_root)`. Only vertices that follow the root,
+    and those between, end up elsewhere. Heads without a neck, and poses whose neck is bent already, stay as they are.
     """
     if "neck" not in head.joint_names or bool(params.joint("neck").any()):
         return params

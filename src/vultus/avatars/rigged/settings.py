@@ -157,7 +157,7 @@ def preset(
 ) -> RiggedSettings:
     """Settings for one photo, for a video of one camera, or for many cameras (the published method's own values).
 
-    With `steps`, the events of densification move along in proportion.
+    With `steps`, the events of densification (and checkpoints, of shorter runs) move along in proportion.
 
     Raises:
         VultusError: an unknown name or an impossible number of steps.
@@ -168,7 +168,13 @@ def preset(
     if steps is not None and steps < 1:
         raise VultusError(f"the number of training steps is {steps}; it must be at least 1")
     if steps is not None and steps != settings.steps:
-        settings = replace(settings, steps=steps, densify=_in_proportion(settings.densify, steps / settings.steps))
+        factor = steps / settings.steps
+        settings = replace(
+            settings,
+            steps=steps,
+            densify=_in_proportion(settings.densify, factor),
+            checkpoint_every=max(1, round(settings.checkpoint_every * min(factor, 1))),
+        )
     if background is not None:
         settings = replace(settings, background=background)
     return replace(settings, seed=seed, bind=bind)
