@@ -23,6 +23,7 @@ from vultus.exports.video import Footage, sized_view
 from vultus.heads.arkit import arkit_weights
 from vultus.images import to_uint8, write_png
 from vultus.images.sheets import contact_sheet
+from vultus.motion import Motion
 from vultus.progress import Progress, silent
 
 SHEET_YAWS = (-45, -30, 0, 30, 45)
@@ -50,22 +51,16 @@ def draw_contact_sheet(
     avatar: Avatar, *, capture: Capture | None = None, size: int = 232, progress: Progress = silent
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The picture that `write_contact_sheet` writes."""
-    poses = [{}, *(dict(EXPRESSIONS[name]) for name in SHEET_EXPRESSIONS)]
-    weights = torch.stack([arkit_weights(pose) if pose else torch.zeros(52) for pose in poses])
-    motion = arkit_motion(avatar.head, weights, torch.arange(len(poses)) / 25)
-    motion = retarget_motion(motion, avatar.head, avatar.rest)
-    view, center = _close_view(avatar, size), head_center(avatar.head, avatar.rest)
-    front = yaw_to_front(view, avatar.head, avatar.rest)
-    cameras = orbit(view, center, torch.tensor([front + math.radians(yaw) for yaw in SHEET_YAWS]))
+    motion, cameras = sheet_poses(avatar), sheet_cameras(avatar, _close_view(avatar, size))
     rows: list[list[np.ndarray]] = [[] for _ in SHEET_YAWS]
-    progress("contact sheet", 0, len(poses), {})
-    for column in range(len(poses)):
+    progress("contact sheet", 0, len(motion), {})
+    for column in range(len(motion)):
         # Each pose stands for itself: none remembers the one before.
         with torch.no_grad():
             rendering = avatar.render(motion.params[column], cameras, background=default_background(avatar))
         for row, picture in zip(rows, to_uint8(rendering.color), strict=True):
             row.append(picture)
-        progress("contact sheet", column + 1, len(poses), {})
+        progress("contact sheet", column + 1, len(motion), {})
     return contact_sheet(
         rows,
         column_labels=("neutral", *SHEET_EXPRESSIONS),
@@ -76,6 +71,21 @@ def draw_contact_sheet(
         if capture
         else f"synthetic · Vultus {__version__}",
     )
+
+
+def sheet_poses(avatar: Avatar) -> Motion:
+    """Neutral, then `SHEET_EXPRESSIONS`, of this person."""
+    poses = [{}, *(dict(EXPRESSIONS[name]) for name in SHEET_EXPRESSIONS)]
+    weights = torch.stack([arkit_weights(pose) if pose else torch.zeros(52) for pose in poses])
+    motion = arkit_motion(avatar.head, weights, torch.arange(len(poses)) / 25)
+    return retarget_motion(motion, avatar.head, avatar.rest)
+
+
+def sheet_cameras(avatar: Avatar, view: Camera) -> Camera:
+    """`view` carried around the head to `SHEET_YAWS`, counted from the front of the face; a batch of cameras."""
+    front = yaw_to_front(view, avatar.head, avatar.rest)
+    center = head_center(avatar.head, avatar.rest)
+    return orbit(view, center, torch.tensor([front + math.radians(yaw) for yaw in SHEET_YAWS]))
 
 
 def _close_view(avatar: Avatar, size: int) -> Camera:
