@@ -130,6 +130,22 @@ def test_a_strange_description_is_an_error(trained, head, tmp_path, key, value):
         avatars.load(tmp_path / "avatar", head=head)
 
 
+def test_saving_never_deletes_what_is_no_avatar(trained, photo, head, tmp_path):
+    avatar, _ = trained
+    (tmp_path / "avatar").mkdir()
+    for _ in range(2):  # into an empty folder, and over the avatar there
+        avatar.save(tmp_path / "avatar")
+    theirs = tmp_path / "run" / "avatar" / "thesis.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    with pytest.raises(VultusError, match="is not empty and holds no avatar"):
+        avatar.save(theirs.parent)
+    with pytest.raises(VultusError, match="is not empty and holds no avatar"):
+        train(photo, tmp_path / "run", small(), head=head)
+    assert theirs.read_text() == "mine"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["avatar"], "said before training"
+
+
 def test_no_avatar_is_an_error(tmp_path):
     with pytest.raises(VultusError, match=r"avatar\.json"):
         avatars.load(tmp_path)

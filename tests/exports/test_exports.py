@@ -118,6 +118,28 @@ def test_png_frames(avatar: RiggedAvatar, driver: Driver, tmp_path: Path) -> Non
     assert np.array_equal(read_image(folder / "00000.png"), next(pictures(avatar, driver, VideoStyle(fps=5))))
 
 
+def test_frames_replace_their_own_kind_only(avatar: RiggedAvatar, driver: Driver, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    folder = write_frames(avatar, driver, tmp_path / "frames", VideoStyle(fps=10))
+    assert len(list(folder.iterdir())) == 4
+    write_frames(avatar, driver, folder, VideoStyle(fps=5))
+    assert len(list(folder.iterdir())) == 2
+    # Somebody's note, a picture that another program numbered the same way, a folder, a damaged picture.
+    (tmp_path / "notes.txt").write_text("mine")
+    Image.new("RGB", (4, 4)).save(tmp_path / "00007.png")
+    (tmp_path / "00008.png").mkdir()
+    (tmp_path / "00009.png").write_bytes(b"")
+    for name in ("notes.txt", "00007.png", "00008.png", "00009.png"):
+        theirs = (tmp_path / name).rename(folder / name)
+        with pytest.raises(VultusError, match=f"frames: holds {name}"):
+            write_frames(avatar, driver, folder, VideoStyle(fps=5))
+        assert theirs.exists()
+        assert len(list(folder.iterdir())) == 3
+        theirs.rename(tmp_path / name)
+    with pytest.raises(VultusError, match=r"notes\.txt: is a file"):
+        write_frames(avatar, driver, tmp_path / "notes.txt", VideoStyle(fps=5))
+
+
 def test_an_interrupted_animation_leaves_nothing(
     avatar: RiggedAvatar, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

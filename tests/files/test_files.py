@@ -76,6 +76,38 @@ class TestAtomic:
         assert names(target) == ["two.txt"]
         assert names(tmp_path) == ["avatar"]
 
+    def test_a_folder_never_replaces_a_file_or_a_link(self, tmp_path: Path) -> None:
+        (tmp_path / "letter").write_text("mine")
+        with pytest.raises(VultusError, match="letter: is a file"), atomic_folder(tmp_path / "letter"):
+            pass
+        assert (tmp_path / "letter").read_text() == "mine"
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        with atomic_folder(tmp_path / "link") as temporary:
+            (temporary / "x").write_text("")
+        assert (tmp_path / "link").is_symlink()
+        assert names(tmp_path / "real") == ["x"]
+        assert names(tmp_path) == ["letter", "link", "real"]
+
+    def test_who_owns_a_folder_is_asked_before_and_after(self, tmp_path: Path) -> None:
+        def keep(folder: Path) -> None:
+            if any(folder.iterdir()):
+                raise VultusError(f"{folder}: stays")
+
+        target = tmp_path / "target"
+        with atomic_folder(target, keep) as temporary:
+            (temporary / "x").write_text("")
+        with pytest.raises(VultusError, match="stays"), atomic_folder(target, keep):
+            pytest.fail("nothing is done for a folder that stays")
+        late = atomic_folder(tmp_path / "late", keep)
+        late.__enter__()
+        (tmp_path / "late").mkdir()
+        (tmp_path / "late" / "theirs").write_text("")
+        with pytest.raises(VultusError, match="stays"):
+            late.__exit__(None, None, None)
+        assert names(tmp_path) == ["late", "target"]
+        assert names(tmp_path / "late") == ["theirs"]
+
 
 class TestArrays:
     @in_tmp_path

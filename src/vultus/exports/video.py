@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
 from vultus.animation import Driver, Retargeting, orbit, play, retarget_motion, still, swing
@@ -29,6 +31,7 @@ from vultus.progress import Progress, silent
 
 _PHOTO_SECONDS = 2.0
 _MESH_OPACITY = 0.55
+_FRAME = re.compile(r"\d{5,}\.png")
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,39 @@ def animate(
 def write_frames(
     avatar: Avatar, driver: Driver, folder: str | Path, style: VideoStyle | None = None, *, progress: Progress = silent
 ) -> Path:
-    """Write the frames of an animation as PNG files 00000.png, 00001.png ... with their provenance, all or none."""
+    """Write the frames of an animation as PNG files 00000.png, 00001.png ... with their provenance, all or none.
+
+    A folder of frames that an earlier call wrote is replaced.
+
+    Raises:
+        VultusError: the folder holds anything else, the driver is for another head model, or it cannot be written.
+    """
     style = style or VideoStyle()
     folder = Path(folder)
     about = provenance(avatar, driver)
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, _only_frames) as temporary:
         for index, picture in enumerate(pictures(avatar, driver, style, progress=progress)):
             write_png(temporary / f"{index:05d}.png", picture, metadata=about)
     return folder
+
+
+def _only_frames(folder: Path) -> None:
+    """Raise VultusError unless a folder is empty or holds nothing but frames that `write_frames` wrote."""
+    for file in sorted(folder.iterdir()):
+        if not (_FRAME.fullmatch(file.name) and file.is_file() and _is_ours(file)):
+            raise VultusError(
+                f"{folder}: holds {file.name}, which is no frame that Vultus wrote, and would be lost. "
+                "Give the name of a new folder"
+            )
+
+
+def _is_ours(png: Path) -> bool:
+    """Whether a PNG carries our provenance; other programs number their pictures in the same way."""
+    try:
+        with Image.open(png, formats=("PNG",)) as image:
+            return "vultus" in image.info
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def pictures(

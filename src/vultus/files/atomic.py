@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,13 +43,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path, may_replace: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """A temporary folder beside `path` to fill; it takes the place of `path` when the block succeeds.
 
     An existing folder is moved aside, replaced and only then deleted, so that at every instant either the old or the
-    new one can be found on the disk. Raises VultusError like `atomic_path`.
+    new one can be found on the disk.
+
+    Args:
+        may_replace: called with an existing folder, before the block and again before it is replaced; raises
+            VultusError if the folder has to stay. Default: everything in it may be deleted.
+
+    Raises:
+        VultusError: like `atomic_path`; `path` is a file; or `may_replace` says no.
     """
-    path = Path(path)
+    given = path = Path(path)
+    # A link is followed, so that the folder it leads to is replaced, not the link.
+    path = Path(os.path.realpath(path))
+    _ask(given, path, may_replace)
     temporary, aside = _temporary_name(path), _temporary_name(path)
     try:
         temporary.mkdir(parents=True)
@@ -57,6 +67,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         for file in sorted(temporary.rglob("*")):
             if file.is_file():
                 _flush(file)
+        _ask(given, path, may_replace)
         if path.exists():
             os.replace(path, aside)
         try:
@@ -67,7 +78,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             raise
         _flush(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(given, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
@@ -86,6 +97,17 @@ def sha256_of(path: str | Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise VultusError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _ask(given: Path, path: Path, may_replace: Callable[[Path], None] | None) -> None:
+    """Raise VultusError if what is at `path` may not be replaced by a folder."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise VultusError(f"{given}: is a file, where a folder is to be written. Choose another name")
+        if may_replace is not None and path.is_dir():
+            may_replace(given)
+    except OSError as error:
+        raise _unwritable(given, error) from error
 
 
 def _temporary_name(path: Path) -> Path:

@@ -30,9 +30,9 @@ def save_rigged(avatar: RiggedAvatar, folder: str | Path) -> None:
     """Write an avatar folder, replacing an existing one atomically.
 
     Raises:
-        VultusError: the folder cannot be written.
+        VultusError: the folder cannot be written, or is there and neither empty nor an avatar.
     """
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder, check_replaceable) as partial:
         write_ply(partial / "gaussians.ply", stored_splats(avatar.splats()))
         tensors = {
             "view.K": avatar.view.K,
@@ -66,6 +66,15 @@ def save_rigged(avatar: RiggedAvatar, folder: str | Path) -> None:
             "license": avatar.labels.license,
         }
         write_json(partial / "avatar.json", description)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise VultusError if `folder` is there and saving an avatar in its place would delete something else."""
+    if folder.is_dir() and not (folder / "avatar.json").is_file() and any(folder.iterdir()):
+        raise VultusError(
+            f"{folder}: is not empty and holds no avatar (no avatar.json); its files would be lost. "
+            "Choose another folder, or move them away"
+        )
 
 
 def load_rigged(folder: Path, description: Mapping[str, Any], head: HeadModel | None = None) -> RiggedAvatar:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from vultus import __version__
+from vultus.avatars.rigged.folder import check_replaceable
 from vultus.avatars.rigged.model import Labels, RiggedAvatar
 from vultus.avatars.rigged.settings import PresetName, RiggedSettings, preset
 from vultus.avatars.rigged.start import start_avatar
@@ -44,6 +45,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
     """
     run = Path(run)
+    check_replaceable(run / "avatar")  # said now, not after hours
     settings = settings or preset(fitting_preset(capture))
     head = _head(capture, head)
     views = [view for view in capture.split("train") if bool(capture.motion.valid[view.timestep])]
@@ -61,6 +63,7 @@ def train(
         trust=start.trust,
         rigid=start.rigid,
         hold=start.hold,
+        beyond=start.beyond,
     )
     source = capture.source
     loop = LoopSettings(
