@@ -53,3 +53,16 @@ def test_doctor_reports_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for part in ("python", "torch", "cpu rasteriser", "built-in head", "tracking", "video", "viewer"):
         assert part in text
+
+
+def test_what_is_optional_is_not_called_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    from vultus.workflows.doctor import Finding
+
+    assert Finding("a", True, "fine", "reinstall", optional=True).line().startswith("ok ")
+    assert Finding("a", False, "gone", "reinstall").line().startswith("missing ")
+    line = Finding("a", False, "gone", "install it", optional=True).line()
+    assert line.startswith("optional ")
+    assert "→ install it" in line
+    assert run(["doctor"]) == 0
+    (cuda,) = (line for line in capsys.readouterr().out.splitlines() if " cuda " in line)
+    assert not cuda.startswith("missing")

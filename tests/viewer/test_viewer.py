@@ -1,8 +1,10 @@
 """The viewer without a browser: a real server, its controls moved, what it would draw looked at."""
 
 import math
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from synthetic_avatar import synthetic_avatar
 from vultus.animation import Driver
 from vultus.animation.builtin_motions import EXPRESSIONS, expressions, talking
 from vultus.avatars.rigged import RiggedAvatar
-from vultus.captures import write_motion
+from vultus.captures import CaptureWriter, write_motion
+from vultus.cli import run
 from vultus.errors import VultusError
 from vultus.heads.arkit import arkit_to_params
+from vultus.motion import Motion
 from vultus.splats import Gaussians, rgb_to_sh0
 from vultus.viewer import AvatarViewer
 from vultus.viewer.controls import controls_of, posed
@@ -222,11 +226,8 @@ def test_home_is_the_avatars_camera(viewer: AvatarViewer) -> None:
 def test_addresses(viewer: AvatarViewer) -> None:
     assert viewer.url.startswith("http://127.0.0.1:")
     taken = viewer.server.get_port()
-    other = open_server("127.0.0.1", taken, "second")
-    try:
-        assert other.get_port() != taken
-    finally:
-        other.stop()
+    with pytest.raises(VultusError, match=f"port {taken} of 127.0.0.1 is taken"):
+        open_server("127.0.0.1", taken, "second")
     with pytest.raises(VultusError, match="cannot listen"):
         open_server("203.0.113.7", 8080, "nowhere")
     with pytest.raises(VultusError, match="port is 99999"):
@@ -242,3 +243,28 @@ def test_given_motions_are_offered(avatar: RiggedAvatar) -> None:
         assert viewer.timeline.max == 9
     finally:
         viewer.close()
+
+
+@pytest.mark.parametrize("command", ["view", "train"])
+def test_a_taken_port_is_one_line(
+    command: str, avatar: RiggedAvatar, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    avatar.save(tmp_path / "avatar")
+    with CaptureWriter(tmp_path / "capture", head=avatar.head, fps=25.0) as writer:
+        writer.add_image(0, 0, torch.ones(8, 8, 3), torch.ones(8, 8, 1))
+        writer.set_camera(0, avatar.view.resized(8, 8))
+        writer.set_motion(Motion(avatar.head.neutral(1), torch.zeros(1), avatar.head.neutral()))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        words = {
+            "view": ["view", str(tmp_path / "avatar"), "--port", port],
+            "train": ["train", "rigged", str(tmp_path / "capture"), "-o", str(tmp_path / "run"), "--view", port],
+        }
+        assert run(words[command]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: port {port} of 127.0.0.1 is taken by another program, perhaps another viewer. End that program or "
+        "choose another port; 0 takes any free one"
+    ]
+    assert not (tmp_path / "run").exists()

@@ -38,7 +38,7 @@ def animate(
         background: Three numbers in 0..1; default: white.
         side_by_side: Show the driver to the left.
         mesh: The head model's surface over the avatar or beside it.
-        camera: still, swinging to both sides, or once around.
+        camera: still; swing: a little to both sides; orbit: from one profile to the other, once.
         mark: Write "synthetic" visibly into the corner.
         expression_gain: Exaggerate (above 1) or calm (below 1) expressions.
         retrack: Track the driver again even if it was tracked before.

@@ -38,7 +38,7 @@ def train(
         hold_out_cameras: Cameras (by index) to leave out for evaluation.
         hold_out_timesteps: Timesteps to leave out for evaluation.
         seed: Seed of everything random.
-        view: Show the training in the browser on this port of the loopback interface.
+        view: Show the training in the browser on this port of the loopback interface; 0 takes any free one.
     """
     from vultus.cli.terminal import progress_bars
     from vultus.workflows.train import TrainRequest, train_avatar

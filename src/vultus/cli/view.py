@@ -18,7 +18,7 @@ def view(
 
     Args:
         avatar: Folder of the avatar (the one with avatar.json).
-        port: Port to listen on.
+        port: Port to listen on; 0 takes any free one.
         host: Address to listen on; the default can be reached from this machine only.
     """
     from vultus.avatars import load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import socket
 from typing import TYPE_CHECKING
@@ -12,14 +13,12 @@ from vultus.errors import VultusError
 if TYPE_CHECKING:
     import viser
 
-_TRIES = 50
-
 
 def open_server(host: str, port: int, label: str) -> viser.ViserServer:
-    """Listen on `host` and on the first free port from `port` on (0: any).
+    """Listen on `host` and `port` (0: any free one).
 
     Raises:
-        VultusError: viser is not installed, or the address cannot be listened on.
+        VultusError: viser is not installed, the port is taken, or the address cannot be listened on.
     """
     try:
         import viser
@@ -42,18 +41,19 @@ def close_server(server: viser.ViserServer) -> None:
 def _free_port(host: str, port: int) -> int:
     if not 0 <= port <= 65535:
         raise VultusError(f"port is {port}; ports are numbers from 1 to 65535")
-    reason: OSError | None = None
-    for candidate in range(port, min(port + _TRIES, 65536)):
-        try:
-            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, candidate))
-                return int(probe.getsockname()[1])
-        except OSError as error:
-            reason = error
-        except (TypeError, UnicodeError) as error:
-            raise VultusError(f"{host!r} is not an address to listen on") from error
-    raise VultusError(
-        f"cannot listen on {host}, port {port} or the next ones: {reason.strerror if reason else ''}. "
-        "Choose another address or port"
-    )
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise VultusError(
+                f"port {port} of {host} is taken by another program, perhaps another viewer. End that program or "
+                "choose another port; 0 takes any free one"
+            ) from error
+        raise VultusError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}. Choose another address or port"
+        ) from error
+    except (TypeError, UnicodeError) as error:
+        raise VultusError(f"{host!r} is not an address to listen on") from error

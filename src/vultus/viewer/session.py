@@ -39,11 +39,11 @@ def view(
     Args:
         avatar: the avatar or its folder.
         host: address to listen on; the default can be reached from this machine only.
-        port: the next free one is taken if it is in use.
+        port: port to listen on; 0 takes any free one.
         motions: further motions of the avatar's head model, by the name to show.
 
     Raises:
-        VultusError: no avatar there, or the address cannot be listened on.
+        VultusError: no avatar there, the port is taken, or the address cannot be listened on.
     """
     viewer = AvatarViewer(avatar, host=host, port=port, motions=motions)
     print(f"viewer         {viewer.url}   (Ctrl-C ends it)")

@@ -15,17 +15,18 @@ from vultus.errors import VultusError
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `remedy` says how to get it where `works` is false."""
+    """One thing that was looked at. `remedy` says how to get it where `works` is false, `optional` that it may be."""
 
     name: str
     works: bool
     detail: str
     remedy: str = ""
+    optional: bool = False
 
     def line(self) -> str:
-        mark = "ok     " if self.works else "missing"
-        text = f"{mark}  {self.name:<18} {self.detail}"
-        return text if self.works or not self.remedy else f"{text}\n{'':9}{'':<18} → {self.remedy}"
+        mark = "ok" if self.works else "optional" if self.optional else "missing"
+        text = f"{mark:<8}  {self.name:<18} {self.detail}"
+        return text if self.works or not self.remedy else f"{text}\n{'':10}{'':<18} → {self.remedy}"
 
 
 def examine() -> Iterator[Finding]:
@@ -100,9 +101,9 @@ def _cuda() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("cuda", False, "no GPU in use; everything runs on the CPU", "nothing to do; a GPU is optional")
+        return Finding("cuda", False, "no GPU in use; everything runs on the CPU", optional=True)
     found = importlib.util.find_spec("gsplat") is not None
-    return Finding("cuda", found, torch.cuda.get_device_name(), 'pip install "vultus[cuda]"')
+    return Finding("cuda", found, torch.cuda.get_device_name(), 'pip install "vultus[cuda]"', optional=True)
 
 
 _LOOKS: dict[str, Callable[[], Finding]] = {
