@@ -23,7 +23,7 @@ def load(folder: str | Path, *, head: HeadModel | None = None) -> Avatar:
     """Open an avatar folder (or the run folder that holds it).
 
     Args:
-        head: the head model to use where the avatar's own cannot be found by its name (FLAME is the user's file).
+        head: the head model the avatar was made with, where it is not the built-in one (FLAME is the user's file).
 
     Raises:
         VultusError: no avatar there, an unknown kind, a damaged file, or a head model that does not fit.

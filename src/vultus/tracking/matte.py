@@ -8,7 +8,6 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from scipy import ndimage
 from torch import Tensor
 
-from vultus.heads import SkinnedHead
 from vultus.tracking.detectors import Detector
 
 _SHARP_RADIUS, _SHARP_EPSILON = 0.012, 2e-4
@@ -94,47 +93,6 @@ def sharpen(
     trust = ndimage.gaussian_filter(mask, radius / 2)
     result = torch.where(torch.from_numpy((trust > 0.02) & (trust < 0.98)), refined, torch.from_numpy(mask))
     return ((result - 0.1) / 0.8).clamp(0, 1).numpy()
-
-
-def above_neck_line(
-    head: SkinnedHead, projected: Float64[np.ndarray, "V 2"], width: int, height: int
-) -> Float32[np.ndarray, "H W"]:
-    """Ones above the line where the head model's bust ends, zeros below, softened over 3 % of the width.
-
-    The line is parallel to the one through the neck's sides and passes through the lowest point in front, as in the
-    captures that GaussianAvatars trains on. Below the chin, what is not near the model's neck and bust (shoulders, held
-    objects) is left out as well: no part of the model could carry it.
-    """
-    right, left, bottom = (
-        projected[int(head.regions[name][0])] for name in ("neck_right_point", "neck_left_point", "front_bottom_point")
-    )
-    along = (left - right) / max(float(np.linalg.norm(left - right)), 1e-6)
-    down = np.array([-along[1], along[0]])
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    below = (x - bottom[0]) * down[0] + (y - bottom[1]) * down[1]
-    softness = max(0.03 * width / 3, 0.5)
-    keep = 1 / (1 + np.exp(np.clip(below / (softness / 2), -40, 40)))
-    chin = projected[head.regions["face"].numpy()] @ down
-    # Raised shoulders reach above the chin, so the neck is isolated from a little higher on.
-    lower = (x * down[0] + y * down[1]) - (chin.max() - 0.12 * (chin.max() - chin.min()))
-    near = _near_points(projected[head.regions["neck"].numpy()], width, height)
-    fade = np.clip(lower / (4 * softness) + 0.5, 0, 1)
-    return (keep * (1 - fade * (1 - near))).astype(np.float32)
-
-
-def _near_points(points: Float64[np.ndarray, "V 2"], width: int, height: int) -> Float64[np.ndarray, "H W"]:
-    """Ones inside the convex hull of points, falling to zero over 1.5 % of the width beyond it."""
-    from PIL import Image, ImageDraw
-    from scipy.spatial import ConvexHull
-
-    hull = points[ConvexHull(points).vertices]
-    canvas = Image.new("L", (width, height))
-    ImageDraw.Draw(canvas).polygon([(float(x), float(y)) for x, y in hull], fill=1)
-    inside = np.asarray(canvas) > 0
-    if not inside.any():
-        return np.ones((height, width))
-    distance = ndimage.distance_transform_edt(~inside)
-    return np.clip(1 - distance / (0.015 * width), 0, 1)
 
 
 def crop_box(

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from vultus.cameras import Camera
-from vultus.captures import Capture, CaptureWriter, Source, open_capture
+from vultus.captures import Capture, CaptureWriter, Source, below_line_mask, open_capture
 from vultus.errors import VultusError
 from vultus.files import sha256_of, write_json
 from vultus.heads import LandmarkSet, SkinnedHead
@@ -28,7 +28,7 @@ from vultus.tracking.footage import Footage
 from vultus.tracking.hair_offset import Silhouette, fit_hair_offset
 from vultus.tracking.landmark_fit import Fit, SharedFit, embedding_of, fit_landmarks
 from vultus.tracking.landmark_regions import TRUSTED
-from vultus.tracking.matte import above_neck_line, crop_box, person_matte, to_tensor
+from vultus.tracking.matte import crop_box, person_matte, to_tensor
 from vultus.tracking.neck import turn_neck
 from vultus.tracking.neutral import neutral_of
 from vultus.tracking.observations import FitSettings, Observations
@@ -354,11 +354,7 @@ def _write_pictures(
                 frame=frame.number,
                 stored=_stored_mask(detector, frame.image, frame.number, fit.camera, box, settings.size),
             )
-            mask = (
-                mask
-                * above_neck_line(head, projected, settings.size, settings.size)
-                * _inside(frame.image, box, settings.size)
-            )
+            mask = mask * below_line_mask(head, vertices, camera).numpy() * _inside(frame.image, box, settings.size)
             writer.add_image(frame.index, 0, picture, to_tensor(mask.astype(np.float32)))
         weights = torch.from_numpy(np.isfinite(points).all(-1)).float()
         writer.set_landmarks(

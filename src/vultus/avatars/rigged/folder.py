@@ -18,6 +18,7 @@ from vultus.cameras import Camera
 from vultus.captures import read_motion, write_motion
 from vultus.errors import VultusError
 from vultus.files import atomic_folder, read_tensors, write_json, write_tensors
+from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams
 from vultus.splats import RasterSettings, read_ply, write_ply
@@ -148,17 +149,7 @@ def local_splats(path: str | Path) -> LocalSplats:
 def _head(where: Path, entry: object, head: HeadModel | None) -> HeadModel:
     if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("name", "fingerprint")):
         raise VultusError(f"{where}: does not name a head model")
-    name, fingerprint = cast(str, entry["name"]), cast(str, entry["fingerprint"])
-    if head is None:
-        from vultus.heads.load import load_head
-
-        head = cast(HeadModel, load_head(name))
-    if head.fingerprint != fingerprint:
-        raise VultusError(
-            f"{where}: was made for the head model {name} ({fingerprint[:12]}), which is not the {head.name} "
-            f"({head.fingerprint[:12]}) found here; give the model it was made with"
-        )
-    return head
+    return head_made_with(where.parent, cast(str, entry["name"]), cast(str, entry["fingerprint"]), head)
 
 
 def _rest(path: Path, tensors: Mapping[str, Tensor], head: HeadModel) -> HeadParams:

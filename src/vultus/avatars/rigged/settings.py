@@ -68,7 +68,8 @@ class RiggedSettings:
     "published" starts from one grey Gaussian per triangle. sh_degree, sh_every: spherical harmonics, and the steps
     after which each further degree is used. largest: bound of every standard deviation as a share of the head's
     height; None: unbounded. coarse: share of the steps, at the start, at half resolution. crop: draw only the
-    part of a picture that the head is in. cut_neck: leave out what lies below the head model's neck. reach: how far
+    part of a picture that the head is in. cut_neck: believe pictures only near the head model. shoulders: below the
+    neck believe all of them, and cover what they show beyond the model's bust. reach: how far
     beyond the head model pictures are believed to show the head, as a share of its height. finetune: also optimise
     pose, translation and expression of the training frames.
     """
@@ -86,6 +87,7 @@ class RiggedSettings:
     coarse: float = 0.0
     crop: bool = True
     cut_neck: bool = False
+    shoulders: bool = False
     reach: float = 0.15
     finetune: bool = True
     rates: Rates = field(default_factory=Rates)
@@ -131,6 +133,7 @@ _MONOCULAR = replace(
     _PHOTO,
     preset="monocular",
     steps=3000,
+    shoulders=True,
     finetune=True,
     rates=Rates(
         position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4

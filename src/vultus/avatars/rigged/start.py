@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vultus.avatars.rigged.appearance import Seen, backproject, merge, paint
@@ -22,12 +22,13 @@ from vultus.avatars.rigged.parts import (
     vertex_parts,
 )
 from vultus.avatars.rigged.settings import RiggedSettings
-from vultus.avatars.rigged.supervision import head_height
+from vultus.avatars.rigged.shoulders import shoulder_splats
+from vultus.avatars.rigged.supervision import above_plane, head_height, neck_border
 from vultus.captures import Capture, View
 from vultus.heads.model import HeadModel
 from vultus.images.masks import erode
 from vultus.motion import HeadParams
-from vultus.splats import Gaussians, rgb_to_sh0
+from vultus.splats import SH_C0, Gaussians, rgb_to_sh0
 from vultus.training import step_generator
 
 _VIEWS_TO_PAINT_FROM = 8
@@ -44,6 +45,7 @@ class Start:
     trust: Float[Tensor, "N"]
     rigid: Float[Tensor, "N"]
     hold: Float[Tensor, "N"]
+    beyond: Bool[Tensor, "N"]
     extent: float
 
 
@@ -81,9 +83,18 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         rigid = 1 - 0.6 * parts.weights["hair"]
         with torch.no_grad():
             avatar.sh0.copy_(rgb_to_sh0(anchor)[:, None])
+    if surface and settings.shoulders:
+        extra = _shoulders(avatar, capture, views)
+        if extra is not None:
+            avatar = RiggedAvatar(head, rest, camera, _joined(avatar.splats(), extra), largest=largest)
+            more = avatar.count - count
+            anchor = torch.cat([anchor, extra.sh0[:, 0] * SH_C0 + 0.5])
+            trust, hold = (torch.cat([values, torch.ones(more)]) for values in (trust, hold))
+            rigid = torch.cat([rigid, torch.zeros(more)])
+    beyond = torch.arange(avatar.count) >= count
     if not settings.bind:
         avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
-    return Start(avatar, anchor, trust, rigid, hold, extent)
+    return Start(avatar, anchor, trust, rigid, hold, beyond, extent)
 
 
 def camera_extent(capture: Capture, views: list[View]) -> float:
@@ -91,6 +102,28 @@ def camera_extent(capture: Capture, views: list[View]) -> float:
     centers = torch.stack([capture.camera(view).center for view in views])
     extent = 1.1 * float((centers - centers.mean(0)).norm(dim=-1).max())
     return extent if extent > 1e-3 else 1.0
+
+
+def _shoulders(avatar: RiggedAvatar, capture: Capture, views: list[View]) -> LocalSplats | None:
+    """Gaussians for what the view nearest to the neutral pose shows below the neck and the avatar does not."""
+    neutral = capture.motion.neutral.translation
+    view = min(views, key=lambda item: float((capture.motion.params[item.timestep].translation - neutral).norm()))
+    params, camera, border = capture.motion.params[view.timestep], capture.camera(view), neck_border(avatar.head)
+    if border is None:
+        return None
+    with torch.no_grad():
+        vertices, frames = avatar.head.pose(params).vertices, avatar.frames(params)
+        covered = avatar.draw(avatar.gaussians_on(frames), camera, depth=False).alpha > 0.5
+        below = ~above_plane(camera, vertices[border], vertices)
+        missing = (capture.mask(view) > 0.5) & below & ~covered
+        return shoulder_splats(avatar.head, vertices, frames, camera, capture.image(view), missing.float())
+
+
+def _joined(first: LocalSplats, second: LocalSplats) -> LocalSplats:
+    """Two lists of bound Gaussians as one; the second gets the first's spherical-harmonics coefficients, zero."""
+    rest = first.sh_rest.new_zeros(len(second.means), *first.sh_rest.shape[1:])
+    second = replace(second, sh_rest=rest)
+    return LocalSplats(**{name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items()})
 
 
 def _painted(

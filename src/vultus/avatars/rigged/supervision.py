@@ -48,7 +48,7 @@ class Supervision:
         self._capture, self._head, self._settings = capture, head, settings
         self._cache: OrderedDict[tuple[View, int], tuple[Camera, Tensor, Tensor, Tensor]] = OrderedDict()
         self._bytes = 0
-        self._neck = _neck_border(head)
+        self._neck = neck_border(head)
         # Hair of the nape lies behind the neck, beside which a picture shows collars.
         height = head.template[:, 1]
         hair = (vertex_parts(head).weights["hair"] > 0.5) & (height > height.max() - 0.75 * head_height(head))
@@ -136,8 +136,11 @@ class Supervision:
             hair[place[held, 1], place[held, 0]] = 1.0
             near = torch.maximum(near, dilate(hair, max(1, round(self._settings.reach * height))))
         if self._neck is not None:
-            above = _above_plane(camera, vertices[self._neck], vertices)
-            near = torch.where(above, near, dilate(inside, max(1, round(_SLACK * height))))
+            above = above_plane(camera, vertices[self._neck], vertices)
+            below = (
+                torch.ones_like(near) if self._settings.shoulders else dilate(inside, max(1, round(_SLACK * height)))
+            )
+            near = torch.where(above, near, below)
         return soften(near, 1.0).clamp(0, 1)
 
     def _weight(self, pixels: Float[Tensor, "V 2"], weight: Tensor) -> Tensor:
@@ -169,7 +172,7 @@ def _head_height_pixels(camera: Camera, vertices: Tensor) -> float:
     return float(0.23 * camera.K[1, 1] / depth)
 
 
-def _neck_border(head: HeadModel) -> Tensor | None:
+def neck_border(head: HeadModel) -> Tensor | None:
     """The vertices along which the neck meets the bust, for models that mark their bust as `boundary`."""
     if "boundary" not in head.regions:
         return None
@@ -181,7 +184,7 @@ def _neck_border(head: HeadModel) -> Tensor | None:
     return border if border.numel() >= 3 else None
 
 
-def _above_plane(camera: Camera, ring: Float[Tensor, "R 3"], vertices: Tensor) -> Tensor:
+def above_plane(camera: Camera, ring: Float[Tensor, "R 3"], vertices: Tensor) -> Tensor:
     """Pixels whose rays, at the ring's depth, pass on the head's side of the plane through a ring of points."""
     center = ring.mean(0)
     _, _, axes = torch.linalg.svd(ring - center, full_matrices=False)

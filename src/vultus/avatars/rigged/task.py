@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vultus.avatars.rigged import losses
@@ -39,6 +39,7 @@ class RiggedTask:
         anchor, trust: likely colour of every Gaussian, and how far the pictures themselves show it (0 to 1).
         rigid: how firmly they should be opaque and stay on the surface: 1 on skin, less in hair.
         hold: factor of the pull towards the likely colour.
+        beyond: which show what the head model does not reach; they may be far from their triangles.
     """
 
     name = "train"
@@ -56,12 +57,13 @@ class RiggedTask:
         trust: Float[Tensor, "N"],
         rigid: Float[Tensor, "N"],
         hold: Float[Tensor, "N"],
+        beyond: Bool[Tensor, "N"],
     ) -> None:
         self.avatar, self.settings, self.extent = avatar, settings, extent
         self._capture, self._views, self._supervision = capture, views, supervision
         self._fitted = FittedMotion(capture.motion)
         self._fits = settings.finetune and settings.bind
-        self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold}
+        self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold, "beyond": beyond}
         self._statistics = Statistics.zeros(avatar.count)
         self._initial_count = avatar.count
         self._frames: dict[int, TriangleFrames] = {}
@@ -122,7 +124,8 @@ class RiggedTask:
         scales = avatar.log_scales.exp()
         visible = raster.radii.amax(-1) > 0
         if weights.position:
-            total = total + weights.position * losses.position_loss(avatar.means, visible, weights.position_threshold)
+            near = visible & ~self._kept["beyond"]
+            total = total + weights.position * losses.position_loss(avatar.means, near, weights.position_threshold)
         if weights.scale:
             total = total + weights.scale * losses.scale_loss(scales, visible, weights.scale_threshold)
         if weights.normal:
@@ -161,7 +164,8 @@ class RiggedTask:
             return
         with torch.no_grad():
             self.avatar.log_scales[:, 1].clamp_(_FLATTEST, float(torch.tensor(_THICKEST).log()))
-            self.avatar.means.clamp_(-_FARTHEST, _FARTHEST)
+            means = self.avatar.means
+            means.copy_(torch.where(self._kept["beyond"][:, None], means, means.clamp(-_FARTHEST, _FARTHEST)))
 
     def _densify(self, step: int, generator: torch.Generator) -> None:
         avatar, settings = self.avatar, self.settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from vultus import __version__
 from vultus.avatars.rigged.folder import check_replaceable
@@ -14,6 +13,8 @@ from vultus.avatars.rigged.supervision import Supervision
 from vultus.avatars.rigged.task import RiggedTask
 from vultus.captures import Capture
 from vultus.errors import VultusError
+from vultus.files import read_json
+from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel
 from vultus.progress import Progress, silent
 from vultus.training import Control, LoopSettings
@@ -36,8 +37,8 @@ def train(
 
     Args:
         settings: default: the preset that fits the number of cameras and instants.
-        head: the capture's head model, where it cannot be found by its name (FLAME is the user's file).
-        labels: consent and licence to write into the avatar.
+        head: the capture's head model, where it is not the built-in one (FLAME is the user's file).
+        labels: consent and licence to write into the avatar; what is not stated stays as an earlier run left it.
         control: called between steps with the number of finished steps and the task, whose `avatar` may be looked at.
 
     Raises:
@@ -47,7 +48,7 @@ def train(
     run = Path(run)
     check_replaceable(run / "avatar")  # said now, not after hours
     settings = settings or preset(fitting_preset(capture))
-    head = _head(capture, head)
+    head = head_made_with(capture.root, capture.head_name, capture.head_fingerprint, head)
     views = [view for view in capture.split("train") if bool(capture.motion.valid[view.timestep])]
     if not views:
         raise VultusError(f"{capture.root}: has no training picture in which the head was found")
@@ -87,7 +88,6 @@ def train(
     avatar = task.avatar
     avatar.active_degree = None
     avatar.motion = task.motion()
-    given = labels or Labels()
     provenance = {
         "method": f"rigged, preset {settings.preset}",
         "steps": step,
@@ -96,7 +96,7 @@ def train(
         "source_sha256": source.sha256 if source is not None else None,
         "vultus": __version__,
     }
-    avatar.labels = Labels({**provenance, **given.provenance}, given.consent, given.license)
+    avatar.labels = _labels(run / "avatar", labels or Labels(), provenance)
     avatar.save(run / "avatar")
     return avatar
 
@@ -108,14 +108,12 @@ def fitting_preset(capture: Capture) -> PresetName:
     return "photo" if len(capture.views) == 1 else "monocular"
 
 
-def _head(capture: Capture, head: HeadModel | None) -> HeadModel:
-    if head is None:
-        from vultus.heads.load import load_head
-
-        head = cast(HeadModel, load_head(capture.head_name))
-    if capture.head_fingerprint != head.fingerprint:
-        raise VultusError(
-            f"{capture.root}: its parameters belong to the head model {capture.head_name} "
-            f"({capture.head_fingerprint[:12]}), not to {head.name} ({head.fingerprint[:12]})"
-        )
-    return head
+def _labels(folder: Path, given: Labels, provenance: dict[str, object]) -> Labels:
+    """What to write into the avatar: what was given, else what an avatar saved here before says (it may be edited)."""
+    stated = {"consent": given.consent, "license": given.license}
+    if (folder / "avatar.json").is_file():
+        before = read_json(folder / "avatar.json")
+        for key, value in stated.items():
+            if value == getattr(Labels(), key) and isinstance(before, dict) and isinstance(before.get(key), str):
+                stated[key] = before[key]
+    return Labels({**provenance, **given.provenance}, **stated)
