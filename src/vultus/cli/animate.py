@@ -13,6 +13,7 @@ def animate(
     driver: Annotated[str, arg(aliases=["-d"])],
     output: Annotated[Path, arg(aliases=["-o"])],
     *,
+    head: str | None = None,
     size: int | None = None,
     fps: float | None = None,
     background: tuple[float, float, float] | None = None,
@@ -33,6 +34,7 @@ def animate(
         driver: clip.mp4, photo.jpg, motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), or
             builtin:talking, builtin:expressions, builtin:turn.
         output: The MP4 to write, or a folder (name without suffix) for PNG frames.
+        head: Head model the avatar was made with: path of a FLAME model file or folder; default: the built-in one.
         size: Longer side in pixels; default: the avatar's own.
         fps: Frames per second; default: the driver's.
         background: Three numbers in 0..1; default: white.
@@ -48,6 +50,7 @@ def animate(
     from vultus.cli.terminal import progress_bars
     from vultus.exports.video import VideoStyle, write_frames
     from vultus.exports.video import animate as write_video
+    from vultus.heads.load import load_head
 
     style = VideoStyle(
         size=size,
@@ -59,7 +62,7 @@ def animate(
         mark=mark,
         retargeting=Retargeting(expression_gain=expression_gain),
     )
-    opened = load(avatar)
+    opened = load(avatar, head=None if head is None else load_head(head))
     with progress_bars() as progress:
         motion = load_driver(driver, opened.head, retrack=retrack, progress=progress)
         write = write_video if output.suffix else write_frames

@@ -18,6 +18,7 @@ def create(
     head: str = "builtin",
     face: int = 0,
     seed: int = 0,
+    consent: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Make an avatar from a photo or a video of one person: track, train, preview. No GPU needed.
@@ -34,6 +35,7 @@ def create(
         head: Head model: builtin, or the path of a FLAME model file or folder.
         face: Which person to follow where there are several, counted from 0, the largest first.
         seed: Seed of everything random; the same seed gives the same avatar on the same machine.
+        consent: What the person agreed to, in your words; kept in the avatar and in the metadata of its videos.
         overwrite: Start afresh if OUTPUT holds a run of another input or other settings.
     """
     from vultus.cli.terminal import progress_bars
@@ -41,7 +43,7 @@ def create(
 
     settings = CreateSettings(preset=preset, steps=steps, size=size, head=head, face=face, seed=seed)
     with progress_bars() as progress:
-        run = create_avatar(input, output, settings, overwrite=overwrite, progress=progress)
+        run = create_avatar(input, output, settings, consent=consent, overwrite=overwrite, progress=progress)
     print(run.summary())
 
 

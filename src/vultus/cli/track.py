@@ -38,6 +38,8 @@ def track(
         smooth: How strongly movement is smoothed over time; 0: not at all.
         hair: Move the scalp of the mesh out to where the hair ends, where that matches the outline better.
     """
+    import shlex
+
     from vultus.cli.terminal import progress_bars
     from vultus.heads.load import load_head
     from vultus.tracking.track import TrackSettings
@@ -48,7 +50,8 @@ def track(
         capture = track_source(input, output, head=load_head(head), settings=settings, progress=progress)
     print(f"capture        {output} ({len(capture.views)} frames)")
     print(f"look at        {next(output.glob('overlay.*'))} and {output / 'report.json'}")
-    print(f"next           vultus train rigged {output} -o runs/NAME")
+    option = "" if head == "builtin" else f" --head {shlex.quote(head)}"
+    print(f"next           vultus train rigged {output}{option} -o runs/NAME")
 
 
 COMMAND = track

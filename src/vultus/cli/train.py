@@ -13,6 +13,7 @@ def train(
     capture: Positional[Path],
     output: Annotated[Path, arg(aliases=["-o"])],
     *,
+    head: str | None = None,
     preset: Literal["photo", "monocular", "multiview"] | None = None,
     steps: int | None = None,
     background: Literal["white", "black"] | tuple[float, float, float] | None = None,
@@ -20,6 +21,7 @@ def train(
     hold_out_cameras: tuple[int, ...] = (),
     hold_out_timesteps: tuple[int, ...] = (),
     seed: int = 0,
+    consent: str | None = None,
     view: Annotated[int | None, arg(metavar="PORT")] = None,
 ) -> None:
     """Train an avatar from a capture that `vultus track` made (or a GaussianAvatars export).
@@ -31,6 +33,7 @@ def train(
         method: rigged: Gaussians on the triangles of the head model (GaussianAvatars).
         capture: Folder of the capture.
         output: Folder of the run.
+        head: Head model the capture was made with: path of a FLAME model file or folder; default: the built-in one.
         preset: photo, monocular or multiview; default: by the number of frames and cameras.
         steps: Training steps; default: the preset's.
         background: Colour behind the head in training: white, black, or three numbers in 0..1; default: the preset's.
@@ -38,6 +41,7 @@ def train(
         hold_out_cameras: Cameras (by index) to leave out for evaluation.
         hold_out_timesteps: Timesteps to leave out for evaluation.
         seed: Seed of everything random.
+        consent: What the person agreed to, in your words; kept in the avatar and in the metadata of its videos.
         view: Show the training in the browser on this port of the loopback interface; 0 takes any free one.
     """
     from vultus.cli.terminal import progress_bars
@@ -51,6 +55,8 @@ def train(
         hold_out_cameras=hold_out_cameras,
         hold_out_timesteps=hold_out_timesteps,
         seed=seed,
+        head=head,
+        consent=consent,
     )
     with progress_bars() as progress:
         train_avatar(capture, output, request, viewer_port=view, progress=progress)

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 def view(
     avatar: Positional[Path],
     *,
+    head: str | None = None,
     port: Annotated[int, arg(aliases=["-p"])] = 8080,
     host: str = "127.0.0.1",
 ) -> None:
@@ -18,13 +19,15 @@ def view(
 
     Args:
         avatar: Folder of the avatar (the one with avatar.json).
+        head: Head model the avatar was made with: path of a FLAME model file or folder; default: the built-in one.
         port: Port to listen on; 0 takes any free one.
         host: Address to listen on; the default can be reached from this machine only.
     """
     from vultus.avatars import load
+    from vultus.heads.load import load_head
     from vultus.viewer import view as view_avatar
 
-    view_avatar(load(avatar), host=host, port=port)
+    view_avatar(load(avatar, head=None if head is None else load_head(head)), host=host, port=port)
 
 
 COMMAND = view

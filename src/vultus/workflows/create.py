@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from vultus.progress import Progress, silent
 if TYPE_CHECKING:
     from vultus.avatars import Avatar
     from vultus.captures import Capture
+    from vultus.heads.model import SkinnedHead
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Run:
     """A finished run's files."""
 
     folder: Path
+    head: str = "builtin"
+    """Head model it was made with, as given."""
 
     @property
     def avatar(self) -> Path:
@@ -63,13 +67,14 @@ class Run:
         return self.folder / "contact_sheet.png"
 
     def summary(self) -> str:
+        head = "" if self.head == "builtin" else f" --head {shlex.quote(self.head)}"
         return "\n".join(
             [
                 f"avatar         {self.avatar}",
                 f"preview        {self.preview}",
                 f"contact sheet  {self.contact_sheet}",
-                f"next           vultus view {self.avatar}",
-                f"               vultus animate {self.avatar} --driver builtin:talking -o talking.mp4",
+                f"next           vultus view {self.avatar}{head}",
+                f"               vultus animate {self.avatar}{head} --driver builtin:talking -o talking.mp4",
             ]
         )
 
@@ -79,6 +84,7 @@ def create_avatar(
     output: Path,
     settings: CreateSettings | None = None,
     *,
+    consent: str | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Run:
@@ -87,9 +93,14 @@ def create_avatar(
     Called again after an interruption, by Ctrl-C or a kill at any moment, it goes on from what is on the disk; called
     again after success it returns at once. `output` holds one run: of one input with one set of settings.
 
+    Args:
+        consent: what the person agreed to, for the avatar's `consent`; None: as it is.
+        overwrite: start afresh if `output` holds a run of another input or other settings.
+
     Raises:
         VultusError: the input cannot be used, or `output` belongs to a run of something else (see `overwrite`).
     """
+    from vultus.heads.load import load_head
     from vultus.tracking.detectors import mediapipe_detector
 
     source, output = Path(source), Path(output)
@@ -98,11 +109,12 @@ def create_avatar(
         raise VultusError(f"{source}: no such file. Give a photo or a video of one person")
     if source.is_dir():
         raise VultusError(f"{source}: is a folder. Give a photo or a video file; train a capture with `vultus train`")
+    head = load_head(settings.head)
     mediapipe_detector().close()  # a missing landmark detector is said now, not after minutes
     _claim(output, source, settings, overwrite)
-    run = Run(output)
-    capture = _track(source, run, settings, progress)
-    avatar = _train(capture, run, settings, progress)
+    run = Run(output, settings.head)
+    capture = _track(source, run, settings, head, progress)
+    avatar = _train(capture, run, settings, head, consent, progress)
     _picture(avatar, capture, source, run, progress)
     return run
 
@@ -141,12 +153,11 @@ def _clear(output: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _track(source: Path, run: Run, settings: CreateSettings, progress: Progress) -> Capture:
+def _track(source: Path, run: Run, settings: CreateSettings, head: SkinnedHead, progress: Progress) -> Capture:
     from vultus.captures import open_capture
-    from vultus.heads.load import load_head
     from vultus.tracking.track import TrackSettings, track
 
-    head, folder = load_head(settings.head), run.folder / "capture"
+    folder = run.folder / "capture"
     if (folder / "capture.json").exists():  # the last thing that tracking writes
         return open_capture(folder, head)
     return track(
@@ -154,12 +165,20 @@ def _track(source: Path, run: Run, settings: CreateSettings, progress: Progress)
     )
 
 
-def _train(capture: Capture, run: Run, settings: CreateSettings, progress: Progress) -> Avatar:
-    from vultus.avatars.rigged import fitting_preset, preset, train
+def _train(
+    capture: Capture,
+    run: Run,
+    settings: CreateSettings,
+    head: SkinnedHead,
+    consent: str | None,
+    progress: Progress,
+) -> Avatar:
+    from vultus.avatars.rigged import Labels, fitting_preset, preset, train
 
     name = fitting_preset(capture) if settings.preset == "auto" else settings.preset
     training = preset(name, steps=settings.steps, seed=settings.seed)
-    return train(capture, run.folder, training, progress=progress)
+    labels = None if consent is None else Labels(consent=consent)
+    return train(capture, run.folder, training, head=head, labels=labels, progress=progress)
 
 
 def _picture(avatar: Avatar, capture: Capture, source: Path, run: Run, progress: Progress) -> None:

@@ -10,6 +10,8 @@ from vultus.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vultus.avatars import Avatar
+    from vultus.captures import Capture
+    from vultus.heads.model import HeadModel
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class TrainRequest:
     hold_out_cameras: tuple[int, ...] = ()
     hold_out_timesteps: tuple[int, ...] = ()
     seed: int = 0
+    head: str | None = None
+    """The head model the capture was made with, a path; None: the built-in one."""
+    consent: str | None = None
+    """What the person agreed to, for the avatar's `consent`; None: as it is."""
 
 
 def train_avatar(
@@ -40,11 +46,10 @@ def train_avatar(
     Raises:
         VultusError: the capture cannot be used, or `output` holds another run.
     """
-    from vultus.avatars.rigged import fitting_preset, preset, train
-    from vultus.captures import open_capture
+    from vultus.avatars.rigged import Labels, fitting_preset, preset, train
 
     request = request or TrainRequest()
-    frames = open_capture(capture)
+    frames, head = _open(Path(capture), request.head)
     if request.hold_out_cameras or request.hold_out_timesteps:
         frames = frames.hold_out(cameras=request.hold_out_cameras, timesteps=request.hold_out_timesteps)
     settings = preset(
@@ -54,9 +59,23 @@ def train_avatar(
         background=request.background,
         bind=request.bind,
     )
+    labels = None if request.consent is None else Labels(consent=request.consent)
     if viewer_port is None:
-        return train(frames, output, settings, progress=progress)
+        return train(frames, output, settings, head=head, labels=labels, progress=progress)
     from vultus.viewer import watch_training
 
     with watch_training(frames, port=viewer_port) as monitor:
-        return train(frames, output, settings, progress=monitor.watching(progress), control=monitor)
+        watched = monitor.watching(progress)
+        return train(frames, output, settings, head=head, labels=labels, progress=watched, control=monitor)
+
+
+def _open(folder: Path, given: str | None) -> tuple[Capture, HeadModel]:
+    """A capture and the head model it was made with."""
+    from vultus.captures import head_of_motion, open_capture
+    from vultus.heads.load import head_made_with, load_head
+
+    head = None if given is None else load_head(given)
+    if (folder / "capture.json").is_file():
+        head = head_made_with(folder, *head_of_motion(folder / "motion.npz"), head)
+    frames = open_capture(folder, head)
+    return frames, head_made_with(folder, frames.head_name, frames.head_fingerprint, head)
