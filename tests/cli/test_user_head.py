@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +78,7 @@ def avatar(egg: RiggedAvatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(tmp_path_factory.getbasetemp().glob("avatars*/avatar"))
 
 
-def failure(words: list[str | Path], capsys: pytest.CaptureFixture[str]) -> str:
+def failure(words: list[Any], capsys: pytest.CaptureFixture[str]) -> str:
     assert run([str(word) for word in words]) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     return line
@@ -101,11 +103,15 @@ def test_train(capture: Path, head_folder: Path, head: SkinnedHead, tmp_path: Pa
     assert about["head"]["fingerprint"] == head.fingerprint
     assert about["consent"] == "She agreed"
     # Run again without the text, or after it was edited by hand: what is stated stays.
+    (tmp_path / "avatar" / "avatar.json").write_text(json.dumps(about | {"license": "CC0-1.0"}))
     assert run([str(word) for word in words[:-2]]) == 0
-    assert json.loads((tmp_path / "avatar" / "avatar.json").read_text())["consent"] == "She agreed"
+    again = json.loads((tmp_path / "avatar" / "avatar.json").read_text())
+    assert (again["consent"], again["license"]) == ("She agreed", "CC0-1.0")
 
 
-def test_an_export_that_names_no_head(capture: Path, head_folder: Path, tmp_path: Path, capsys) -> None:
+def test_an_export_that_names_no_head(
+    capture: Path, head_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(capture, tmp_path / "export")
     for name in ("capture.json", "motion.npz"):
         (tmp_path / "export" / name).unlink()
@@ -122,7 +128,17 @@ def test_animate(avatar: Path, head_folder: Path, tmp_path: Path) -> None:
     assert out.stat().st_size > 0
 
 
-def test_create(egg: RiggedAvatar, head_folder: Path, head: SkinnedHead, tmp_path: Path, capsys) -> None:
+def test_view(avatar: Path, head_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:  # the head fits, so the next thing that can be wrong is the port
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        message = failure(["view", avatar, "--head", head_folder, "--port", other.getsockname()[1]], capsys)
+    assert "is taken by another program" in message
+
+
+def test_create(
+    egg: RiggedAvatar, head_folder: Path, head: SkinnedHead, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """From where tracking has ended: an egg with a face nobody can track stands in for a person."""
     pytest.importorskip("mediapipe")
     from skimage import io
@@ -147,7 +163,7 @@ def test_create(egg: RiggedAvatar, head_folder: Path, head: SkinnedHead, tmp_pat
 
 @pytest.mark.parametrize("command", ["train", "view", "animate"])
 def test_a_head_that_is_missing_or_does_not_fit(
-    command: str, capture: Path, avatar: Path, other_folder: Path, tmp_path: Path, capsys
+    command: str, capture: Path, avatar: Path, other_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = {
         "train": ["train", "rigged", capture, "-o", tmp_path / "run"],
@@ -165,14 +181,16 @@ def test_a_head_that_is_missing_or_does_not_fit(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_create_looks_for_the_head_first(tmp_path: Path, capsys) -> None:
+def test_create_looks_for_the_head_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "me.png").write_bytes(b"anything")
     message = failure(["create", tmp_path / "me.png", "-o", tmp_path / "run", "--head", tmp_path / "nowhere"], capsys)
     assert "there is no such head model" in message
     assert not (tmp_path / "run").exists()
 
 
-def test_a_name_in_a_file_is_no_path(avatar: Path, head_folder: Path, tmp_path: Path, capsys) -> None:
+def test_a_name_in_a_file_is_no_path(
+    avatar: Path, head_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(avatar, tmp_path / "avatar")
     about = json.loads((avatar / "avatar.json").read_text())
     about["head"]["name"] = str(head_folder)
