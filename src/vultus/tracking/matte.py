@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, UInt8
@@ -37,7 +39,7 @@ def person_matte(
 
 
 def _piece_with_face(mask: Float32[np.ndarray, "H W"], face_center: tuple[float, float]) -> Float32[np.ndarray, "H W"]:
-    labels, count = ndimage.label(mask > 0.5)
+    labels, count = cast(tuple[np.ndarray, int], ndimage.label(mask > 0.5))
     if count < 2:
         return mask
     height, width = mask.shape
