@@ -69,7 +69,7 @@ class RiggedSettings:
     after which each further degree is used. largest: bound of every standard deviation as a share of the head's
     height; None: unbounded. coarse: share of the steps, at the start, at half resolution. crop: draw only the
     part of a picture that the head is in. cut_neck: believe pictures only near the head model. shoulders: below the
-    neck believe all of them, and cover what they show beyond the model's bust. reach: how far
+    chin believe all of them, and cover what they show beyond the model's bust. reach: how far
     beyond the head model pictures are believed to show the head, as a share of its height. finetune: also optimise
     pose, translation and expression of the training frames.
     """

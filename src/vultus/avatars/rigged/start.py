@@ -23,7 +23,7 @@ from vultus.avatars.rigged.parts import (
 )
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.avatars.rigged.shoulders import shoulder_splats
-from vultus.avatars.rigged.supervision import above_plane, head_height, neck_border
+from vultus.avatars.rigged.supervision import above_chin, head_height, neck_border
 from vultus.captures import Capture, View
 from vultus.heads.model import HeadModel
 from vultus.images.masks import erode
@@ -105,7 +105,7 @@ def camera_extent(capture: Capture, views: list[View]) -> float:
 
 
 def _shoulders(avatar: RiggedAvatar, capture: Capture, views: list[View]) -> LocalSplats | None:
-    """Gaussians for what the view nearest to the neutral pose shows below the neck and the avatar does not."""
+    """Gaussians for what the view nearest to the neutral pose shows below the chin and the avatar does not."""
     neutral = capture.motion.neutral.translation
     view = min(views, key=lambda item: float((capture.motion.params[item.timestep].translation - neutral).norm()))
     params, camera, border = capture.motion.params[view.timestep], capture.camera(view), neck_border(avatar.head)
@@ -114,7 +114,7 @@ def _shoulders(avatar: RiggedAvatar, capture: Capture, views: list[View]) -> Loc
     with torch.no_grad():
         vertices, frames = avatar.head.pose(params).vertices, avatar.frames(params)
         covered = avatar.draw(avatar.gaussians_on(frames), camera, depth=False).alpha > 0.5
-        below = ~above_plane(camera, vertices[border], vertices)
+        below = ~above_chin(avatar.head, camera, vertices, border)
         missing = (capture.mask(view) > 0.5) & below & ~covered
         return shoulder_splats(avatar.head, vertices, frames, camera, capture.image(view), missing.float())
 

@@ -136,11 +136,11 @@ class Supervision:
             hair[place[held, 1], place[held, 0]] = 1.0
             near = torch.maximum(near, dilate(hair, max(1, round(self._settings.reach * height))))
         if self._neck is not None:
-            above = above_plane(camera, vertices[self._neck], vertices)
-            below = (
-                torch.ones_like(near) if self._settings.shoulders else dilate(inside, max(1, round(_SLACK * height)))
-            )
-            near = torch.where(above, near, below)
+            if self._settings.shoulders:
+                near = torch.where(above_chin(self._head, camera, vertices, self._neck), near, torch.ones_like(near))
+            else:
+                above = _above_plane(camera, vertices[self._neck], vertices)
+                near = torch.where(above, near, dilate(inside, max(1, round(_SLACK * height))))
         return soften(near, 1.0).clamp(0, 1)
 
     def _weight(self, pixels: Float[Tensor, "V 2"], weight: Tensor) -> Tensor:
@@ -184,11 +184,23 @@ def neck_border(head: HeadModel) -> Tensor | None:
     return border if border.numel() >= 3 else None
 
 
-def above_plane(camera: Camera, ring: Float[Tensor, "R 3"], vertices: Tensor) -> Tensor:
-    """Pixels whose rays, at the ring's depth, pass on the head's side of the plane through a ring of points."""
+def above_chin(head: HeadModel, camera: Camera, vertices: Float[Tensor, "V 3"], border: Tensor) -> Tensor:
+    """Pixels above the chin, seen along the neck: what is below may be shoulders. `border` as of `neck_border`."""
+    return _above_plane(camera, vertices[border], vertices, lowest=vertices[head.regions["face"].long()])
+
+
+def _above_plane(
+    camera: Camera, ring: Float[Tensor, "R 3"], vertices: Tensor, lowest: Float[Tensor, "N 3"] | None = None
+) -> Tensor:
+    """Pixels whose rays, at the ring's depth, pass on the head's side of the plane through a ring of points.
+
+    With `lowest`, the plane is moved along until the first of these points lies on it.
+    """
     center = ring.mean(0)
     _, _, axes = torch.linalg.svd(ring - center, full_matrices=False)
     normal = axes[2] * torch.sign((vertices.mean(0) - center) @ axes[2])
+    if lowest is not None:
+        center = center + normal * ((lowest - center) @ normal).min()
     y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(camera.K).T
     depth = camera.to_camera(center[None])[0, 2]
