@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data, transform
 
 
-def astronaut_frames(count: int, size: int = 256) -> list[np.ndarray]:
+def astronaut_frames(count: int, size: int = 400) -> list[np.ndarray]:
     """The photograph seen by a camera that drifts and rolls a little; RGB uint8."""
     photo = data.astronaut()[:400, 30:430]
     frames = []
