@@ -53,6 +53,7 @@ _JAW_SHAPE = "jawOpen"
 class SharedFit:
     """What all frames of one person and camera have in common. `focal` is in pixels of a `width`×`height` image.
 
+    `texture` is the local contrast of every vertex at the scales of the photometric refinement (NaN: never seen).
     A capture adds the person's `neutral`, the `shift` (metres) that moved its world's origin into the head, and the
     `crop` of its pictures (centre x, y and side in pixels of the footage): further footage of the same take then gets
     the same world and cameras.
@@ -67,6 +68,7 @@ class SharedFit:
     neutral: HeadParams | None = None
     shift: Float[Tensor, "3"] | None = None
     crop: tuple[float, float, float] | None = None
+    texture: Float[Tensor, "K V"] | None = None
 
     def focal_for(self, width: int, height: int) -> float:
         """The focal length for another resolution of the same view.
@@ -126,16 +128,10 @@ def fit_landmarks(
     """
     if shared is not None and shared.model != head.fingerprint:
         raise VultusError("the frozen fit belongs to another head model than the one given; use the same head for both")
-    observations, landmark_set = _as_landmark_set(head, observations)
+    model, observations = _prepared(head, observations, None if shared is None else shared.offset)
     seen = observations.seen
     if not seen.any():
         raise VultusError("no face was found in any frame, so there is nothing to fit")
-    model = LandmarkModel.of(head, embedding_of(head, landmark_set), None if shared is None else shared.offset)
-    rows = fitted_points(observations.set_name, model.ids.numpy())
-    model, observations = (
-        model.select(torch.from_numpy(rows)),
-        replace(observations, points=observations.points[:, rows]),
-    )
     focal = settings.focal
     if shared is not None:
         focal = shared.focal_for(observations.width, observations.height)
@@ -148,6 +144,39 @@ def fit_landmarks(
         identity, focal = state.identity, float(np.exp(state.log_focal))
     state, converged, iterations = _solve(head, model, observations, settings, focal, identity)
     return _as_fit(head, model, observations, settings, state, shared, converged, iterations)
+
+
+def problem_of(
+    head: SkinnedHead, observations: Observations, fit: Fit, settings: FitSettings = _DEFAULTS
+) -> tuple[Problem, State, Observations]:
+    """The energy that `fit_landmarks` minimised, where it ended, and the points it used: for what goes on from there."""
+    model, observations = _prepared(head, observations, fit.shared.offset)
+    layout = _layout(head, settings)
+    problem = _problem(head, model, layout, observations, settings, fit.eye_distance, fit.shared.focal)
+    frames = torch.zeros(len(observations.points), layout.size, dtype=torch.float64)
+    frames[:, :3], frames[:, 3:6] = fit.params.joint("root"), fit.params.translation
+    for column, (joint, axis) in enumerate(layout.joint_axes, start=6):
+        frames[:, column] = fit.params.joint(layout.joint_names[joint])[:, axis]
+    frames[:, layout.first_expression :] = fit.params.expression[:, list(layout.expression)]
+    state = State(frames, fit.shared.identity.double(), float(np.log(fit.shared.focal)))
+    return replace(problem, weights=_weights(model, observations, frames[:, :3])), state, observations
+
+
+def with_state(head: SkinnedHead, fit: Fit, problem: Problem, state: State, observations: Observations) -> Fit:
+    """A fit that ended at another state of its problem."""
+    shared = replace(fit.shared, identity=state.identity.float())
+    settings = FitSettings(free_neck=problem.layout.has("neck"))
+    return _as_fit(head, problem.model, observations, settings, state, shared, fit.converged, fit.iterations)
+
+
+def _prepared(
+    head: SkinnedHead, observations: Observations, offset: Float[Tensor, "V 3"] | None
+) -> tuple[LandmarkModel, Observations]:
+    """The landmarks that a fit uses, and the observations of just these."""
+    observations, landmark_set = _as_landmark_set(head, observations)
+    model = LandmarkModel.of(head, embedding_of(head, landmark_set), offset)
+    rows = fitted_points(observations.set_name, model.ids.numpy())
+    return model.select(torch.from_numpy(rows)), replace(observations, points=observations.points[:, rows])
 
 
 def _as_landmark_set(head: SkinnedHead, observations: Observations) -> tuple[Observations, str]:

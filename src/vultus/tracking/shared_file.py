@@ -27,6 +27,8 @@ def write_shared(folder: str | Path, shared: SharedFit) -> None:
     }
     if shared.offset is not None:
         arrays["offset"] = shared.offset.numpy()
+    if shared.texture is not None:
+        arrays["texture"] = shared.texture.numpy()
     if shared.shift is not None:
         arrays["shift"] = shared.shift.numpy()
     if shared.crop is not None:
@@ -70,6 +72,9 @@ def read_shared(folder: str | Path, head: HeadModel) -> SharedFit:
                 scale=template.scale,
                 offset=offset,
             )
+        texture = None
+        if "texture" in arrays:
+            texture = torch.from_numpy(arrays["texture"]).float().reshape(-1, len(head.template))
         width, height = (int(value) for value in arrays["size"])
         crop = tuple(float(value) for value in arrays["crop"]) if "crop" in arrays else None
         return SharedFit(
@@ -82,6 +87,7 @@ def read_shared(folder: str | Path, head: HeadModel) -> SharedFit:
             neutral=neutral,
             shift=torch.from_numpy(arrays["shift"]).float().reshape(3) if "shift" in arrays else None,
             crop=(crop[0], crop[1], crop[2]) if crop is not None else None,
+            texture=texture,
         )
     except (KeyError, ValueError, RuntimeError, TypeError, IndexError) as error:
         raise VultusError(f"{path}: is damaged ({error}); track the footage again") from error
