@@ -33,7 +33,7 @@ from vultus.images.metrics import psnr, ssim
 from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix, quaternion_to_matrix
 from vultus.splats import sh_to_rgb
-from vultus.splats.ply import StoredSplats, read_ply, write_ply
+from vultus.splats.formats.ply import StoredSplats, read_ply, write_ply
 from vultus.splats.reference import covariance
 
 pytestmark = pytest.mark.golden

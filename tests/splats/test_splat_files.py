@@ -9,7 +9,7 @@ from splat_scenes import random_gaussians
 
 from vultus.errors import VultusError
 from vultus.splats import Gaussians, read_ply, write_ply
-from vultus.splats.ply import StoredSplats, property_names
+from vultus.splats.formats.ply import StoredSplats, property_names
 
 
 def random_splats(n=7, rest=15, bound=True):

@@ -15,6 +15,7 @@ COMMANDS = {
     "track": "track",
     "train": "train",
     "animate": "animate",
+    "export": "export",
     "view": "view",
     "doctor": "doctor",
 }

@@ -22,7 +22,7 @@ from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams
 from vultus.splats import RasterSettings, read_ply, write_ply
-from vultus.splats.ply import StoredSplats
+from vultus.splats.formats.ply import StoredSplats
 
 _FORMAT = 1
 

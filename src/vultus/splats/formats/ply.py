@@ -16,15 +16,8 @@ from jaxtyping import Float, Int
 
 from vultus.errors import VultusError
 from vultus.files import write_bytes
+from vultus.splats.formats.ply_header import header_bytes, read_header, read_table
 from vultus.splats.gaussians import Gaussians
-
-_HEADER_LIMIT = 1 << 16
-_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
-}  # fmt: skip
-_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 
 
 @dataclass(frozen=True)
@@ -117,11 +110,8 @@ def write_ply(path: str | os.PathLike[str], splats: StoredSplats) -> None:
     if splats.binding is not None:
         columns.append(splats.binding[:, None])
     table = np.concatenate([np.asarray(column, dtype="<f4") for column in columns], axis=1)
-    lines = ["ply", "format binary_little_endian 1.0"]
-    lines += [f"comment {' '.join(comment.split())}" for comment in splats.comments]
-    lines += [f"element vertex {n}"]
-    lines += [f"property float {name}" for name in property_names(rest, splats.binding is not None)]
-    write_bytes(Path(path), "\n".join([*lines, "end_header", ""]).encode("utf-8") + table.tobytes())
+    header = header_bytes([("vertex", n, "float", property_names(rest, splats.binding is not None))], splats.comments)
+    write_bytes(Path(path), header + table.tobytes())
 
 
 def read_ply(path: str | os.PathLike[str]) -> StoredSplats:
@@ -131,73 +121,8 @@ def read_ply(path: str | os.PathLike[str]) -> StoredSplats:
     finite.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER_LIMIT)
-            size = os.fstat(file.fileno()).st_size
-            header = _parse_header(path, head)
-            if header.offset + header.skipped + header.count * header.dtype.itemsize > size:
-                raise VultusError(
-                    f"{path} promises {header.count} splats of {header.dtype.itemsize} bytes but holds only "
-                    f"{size - header.offset} bytes of data; it was cut off, get it again"
-                )
-            file.seek(header.offset + header.skipped)
-            table = np.frombuffer(file.read(header.count * header.dtype.itemsize), dtype=header.dtype)
-    except OSError as error:
-        raise VultusError(f"cannot read {path}: {error.strerror or error}") from None
-    return _splats(path, table, header.comments)
-
-
-@dataclass(frozen=True)
-class _Header:
-    offset: int
-    skipped: int
-    count: int
-    dtype: np.dtype
-    comments: tuple[str, ...]
-
-
-def _parse_header(path: Path, head: bytes) -> _Header:
-    end = head.find(b"end_header")
-    newline = head.find(b"\n", end)
-    if not head.startswith(b"ply") or end < 0 or newline < 0:
-        raise VultusError(f"{path} is not a .ply file: it has no PLY header")
-    order, comments, count = None, [], None
-    elements: list[tuple[str, int, list[tuple[str, str]]]] = []
-    for line in head[:end].decode("utf-8", errors="replace").splitlines()[1:]:
-        words = line.split()
-        match words:
-            case []:
-                continue
-            case ["format", kind, _]:
-                order = _ORDERS.get(kind)
-                if order is None:
-                    raise VultusError(f"{path} is a .ply in the format {kind!r}; only binary ones can hold splats here")
-            case ["comment" | "obj_info", *_]:
-                comments.append(line.split(maxsplit=1)[1] if len(words) > 1 else "")
-            case ["element", name, number] if number.isdecimal() and len(number) < 12:
-                elements.append((name, int(number), []))
-            case ["property", kind, name] if kind in _TYPES and elements:
-                elements[-1][2].append((name, _TYPES[kind]))
-            case ["property", "list", *_] if elements:
-                elements[-1][2].append(("", "list"))
-            case _:
-                raise VultusError(f"{path}: the header line {line[:80]!r} is not understood")
-    if order is None:
-        raise VultusError(f"{path}: the PLY header does not say its format")
-    skipped = 0
-    for name, number, properties in elements:
-        names = [p for p, _ in properties]
-        has_list = any(kind == "list" for _, kind in properties)
-        if name == "vertex":
-            if has_list or len(set(names)) != len(names):
-                raise VultusError(f"{path}: the vertices have list or repeated properties, which splats do not have")
-            count, dtype = number, np.dtype([(p, order + kind) for p, kind in properties])
-            return _Header(newline + 1, skipped, count, dtype, tuple(comments))
-        if has_list:
-            raise VultusError(f"{path}: element {name!r} before the vertices has a list property; splat files do not")
-        skipped += number * sum(np.dtype(kind).itemsize for _, kind in properties)
-    raise VultusError(f"{path}: the PLY has no element 'vertex'")
+    header = read_header(path)
+    return _splats(path, read_table(path, header, "vertex"), header.comments)
 
 
 def _splats(path: Path, table: np.ndarray, comments: tuple[str, ...]) -> StoredSplats:
@@ -206,7 +131,7 @@ def _splats(path: Path, table: np.ndarray, comments: tuple[str, ...]) -> StoredS
     needed = [name for name in property_names(rest // 3, bound=False) if not name.startswith("n")]
     missing = [name for name in needed if name not in names]
     if "packed_position" in names:
-        raise VultusError(f"{path} is a compressed PlayCanvas .ply; convert it to an uncompressed one first")
+        raise VultusError(f"{path} is a compressed PlayCanvas .ply, which `read_splats` reads")
     if missing:
         raise VultusError(f"{path} is not a splat file: its vertices have no {', '.join(missing[:4])}")
     if rest % 3 or rest // 3 not in (0, 3, 8, 15, 24):
