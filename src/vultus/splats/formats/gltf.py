@@ -23,6 +23,8 @@ from vultus.splats.transforms import transform_gaussians
 HIGHEST_DEGREE = 3
 EXTENSION = "KHR_gaussian_splatting"
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
+# A mesh may be used by several nodes, but a small file must not grow without bounds.
+_HARMLESS_COUNT, _MOST_PRIMITIVES = 1_000_000, 1000
 _FLOAT, _UNSIGNED_BYTE, _ARRAY_BUFFER, _POINTS = 5126, 5121, 34962, 0
 
 
@@ -93,9 +95,12 @@ def decode(path: Path, content: bytes) -> SplatArrays:
             splats, other kernels or colour spaces, nodes that stretch, shear or mirror.
     """
     file = _open(path, content)
-    parts = []
+    parts, total = [], 0
     for primitive, matrix in primitives(file, EXTENSION):
         gaussians = gaussians_of(path, _arrays(file, primitive))
+        total += gaussians.count
+        if len(parts) == _MOST_PRIMITIVES or total > max(_HARMLESS_COUNT, len(content) // 8):
+            raise VultusError(f"{path}: draws the same splats again and again; join them into one primitive, once")
         turn, factor = _similarity(path, matrix[:3, :3])
         if not np.array_equal(matrix, np.eye(4)):
             translation = torch.from_numpy(matrix[:3, 3])

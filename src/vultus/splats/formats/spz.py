@@ -30,8 +30,8 @@ _USEFUL_FRACTIONAL_BITS = 18
 _LARGEST_POSITION = 2**23 - 1
 _COLOR_SCALE = 0.15
 _SQRT_HALF = math.sqrt(0.5)
-# Deflate cannot shrink data by more than this.
-_MAX_RATIO = 1040
+# Splats hardly shrink to less than a third of their bytes; a small file that unpacks to gigabytes is a trap.
+_MAX_RATIO, _HARMLESS_BYTES = 32, 64 << 20
 _MOST_EXTENSION_BYTES = 16 << 20
 
 
@@ -89,8 +89,11 @@ def decode(path: Path, content: bytes) -> SplatArrays:
         raise VultusError(f"{path}: claims spherical harmonics of degree {degree} and {bits} fractional bits; damaged")
     sizes = [9, 1, 3, 3, 3 if version == 2 else 4, 3 * ((degree + 1) ** 2 - 1)]
     wanted = count * sum(sizes)
-    if count > _MOST_SPLATS or wanted > min(MAX_BYTES, _MAX_RATIO * len(content) + 1024):
-        raise VultusError(f"{path}: claims {count} splats, which {len(content)} bytes cannot hold; it is damaged")
+    if count == 0:
+        raise VultusError(f"{path}: holds no splats")
+    limit = min(MAX_BYTES, max(_HARMLESS_BYTES, _MAX_RATIO * len(content)))
+    if count > _MOST_SPLATS or wanted > limit:
+        raise VultusError(f"{path}: claims {count} splats, too many for a file of {len(content)} bytes; it is damaged")
     body = np.frombuffer(_inflate(path, unpacker, unpacker.unconsumed_tail, wanted), np.uint8)
     _check_end(path, unpacker)
     parts = np.split(body, np.cumsum([count * size for size in sizes])[:-1])
