@@ -39,7 +39,9 @@ def export(
     from vultus.cli.terminal import progress_bars
     from vultus.exports.splats import export_splats
     from vultus.heads.load import load_head
+    from vultus.splats.formats import format_suffix
 
+    format_suffix(output)  # a wrong name is said before a driver is tracked for a minute
     opened = load(avatar, head=None if head is None else load_head(head))
     with progress_bars() as progress:
         motion = None if driver is None else load_driver(driver, opened.head, progress=progress)

@@ -1,7 +1,7 @@
 """Splat files: .ply, compressed .ply, .splat, SPZ and GLB."""
 
 from vultus.splats.formats.axes import Axes, rdf_to_rub, rub_to_rdf
-from vultus.splats.formats.dispatch import SUFFIXES, WrittenSplats, read_splats, write_splats
+from vultus.splats.formats.dispatch import SUFFIXES, WrittenSplats, format_suffix, read_splats, write_splats
 from vultus.splats.formats.ply import StoredSplats, read_ply, write_ply
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Axes",
     "StoredSplats",
     "WrittenSplats",
+    "format_suffix",
     "rdf_to_rub",
     "read_ply",
     "read_splats",

@@ -88,8 +88,6 @@ def gaussians_of(path: str | os.PathLike[str], arrays: SplatArrays) -> Gaussians
 def file_bytes(path: Path) -> bytes:
     """The bytes of a file. Raises VultusError if it is missing, unreadable or larger than `MAX_BYTES`."""
     try:
-        if not path.is_file():
-            raise VultusError(f"{path}: there is no such file")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise VultusError(f"{path}: {size} bytes is more than the limit of {MAX_BYTES}")

@@ -72,7 +72,7 @@ def write_splats(
             written.
     """
     path = Path(path)
-    suffix = _suffix(path)
+    suffix = format_suffix(path)
     fixed = _FIXED_AXES.get(suffix)
     if fixed is not None and axes not in (None, fixed):
         raise VultusError(f"cannot write {path}: {suffix} files have the axes {fixed}, not {axes}")
@@ -112,6 +112,8 @@ def read_splats(path: str | os.PathLike[str], *, axes: Axes | None = None) -> Ga
             .ply that is bound to a head model, which means nothing without it.
     """
     path = Path(path)
+    if not path.is_file():
+        raise VultusError(f"{path}: cannot be read: there is no such file")
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -144,9 +146,10 @@ def _read_any_ply(path: Path) -> Gaussians:
     return gaussians_of(path, arrays_of(str(path), stored.activated(), _HIGHEST_DEGREE[".ply"]))
 
 
-def _suffix(path: Path) -> str:
+def format_suffix(path: str | os.PathLike[str]) -> str:
+    """Which of `SUFFIXES` a file's name ends with. Raises VultusError if none."""
     for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
+        if Path(path).name.lower().endswith(suffix):
             return suffix
     raise VultusError(f"{path}: no splat format has this ending; choose one of {', '.join(SUFFIXES)}")
 
