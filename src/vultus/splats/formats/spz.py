@@ -65,7 +65,7 @@ def encode(
         _pack_harmonics(arrays.sh[:, 1:]),
     ]
     # zlib's own gzip header has no time in it: the same splats make the same bytes.
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     content = b"".join(packer.compress(part if isinstance(part, bytes) else part.tobytes()) for part in parts)
     return content + packer.flush(), 0.5 * 2.0**-bits
 
