@@ -49,7 +49,7 @@ def toy_head() -> SkinnedHead:
         faces=faces,
         identity_basis=smooth_basis(80, 0.0008),
         expression_basis=smooth_basis(20, 0.002),
-        pose_basis=torch.zeros(vertices, 3, 36),
+        pose_basis=0.004 * torch.randn(vertices, 3, 36, generator=torch.Generator().manual_seed(1)),
         joint_regressor=regressor,
         weights=weights,
         parents=(-1, 0, 1, 1, 1),

@@ -55,3 +55,33 @@ def test_derivatives_equal_automatic_differentiation(toy_head: SkinnedHead) -> N
     for joint in range(5):
         derivative = state.joint_derivative(joint, angles[:, joint])[0]
         torch.testing.assert_close(derivative, by_angles[:, :, 0, joint], atol=1e-9, rtol=1e-7)
+
+
+def test_moving_points_on_the_rest_head(toy_head: SkinnedHead) -> None:
+    identity, expression, angles, translation = _parameters(toy_head, 2)
+    model = LandmarkModel.of(toy_head, toy_head.landmark_sets["ibug68"])
+    joints = _joints(toy_head, angles)
+
+    def points(offsets: torch.Tensor) -> torch.Tensor:
+        return model.moved(offsets).evaluate(identity, expression, joints, translation).points
+
+    zero = torch.zeros(68, 3, dtype=torch.float64)
+    state = model.evaluate(identity, expression, joints, translation)
+    torch.testing.assert_close(points(zero), state.points)
+    expected = torch.autograd.functional.jacobian(points, zero)  # [N, L, 3, L, 3]
+    own = state.offset_derivative(torch.eye(3, dtype=torch.float64).expand(2, 68, 3, 3))
+    torch.testing.assert_close(own, torch.einsum("nlclk->nlck", expected), atol=1e-12, rtol=0)
+
+
+def test_no_kink_where_a_corrective_starts(builtin: SkinnedHead) -> None:
+    model = LandmarkModel.of(builtin, builtin.landmark_sets["ibug68"])
+    blink = int(model.corrective_drivers[0])
+
+    def points(amount: float) -> torch.Tensor:
+        expression = torch.zeros(1, model.expression_count, dtype=torch.float64)
+        expression[0, blink] = amount
+        nothing = torch.zeros(1, 3, dtype=torch.float64)
+        return model.evaluate(torch.zeros(model.identity_count, dtype=torch.float64), expression, {}, nothing).points
+
+    before, after = points(0.0) - points(-1e-4), points(1e-4) - points(0.0)
+    torch.testing.assert_close(before, after, atol=1e-8, rtol=0)

@@ -149,7 +149,7 @@ def fit_landmarks(
 def problem_of(
     head: SkinnedHead, observations: Observations, fit: Fit, settings: FitSettings = _DEFAULTS
 ) -> tuple[Problem, State, Observations]:
-    """The energy that `fit_landmarks` minimised, where it ended, and the points it used: for what goes on from there."""
+    """The energy that `fit_landmarks` minimised, where it ended, and the points used: for what goes on from there."""
     model, observations = _prepared(head, observations, fit.shared.offset)
     layout = _layout(head, settings)
     problem = _problem(head, model, layout, observations, settings, fit.eye_distance, fit.shared.focal)
@@ -436,6 +436,7 @@ def _as_fit(
     iterations: int,
 ) -> Fit:
     layout = _layout(head, settings)
+    state = _with_drivers_in_range(model, layout, state)
     count = len(state.frames)
     focal = float(np.exp(state.log_focal))
     if shared is None:
@@ -466,6 +467,16 @@ def _as_fit(
         converged,
         iterations,
     )
+
+
+def _with_drivers_in_range(model: LandmarkModel, layout: Layout, state: State) -> State:
+    """Outside 0 to 1 the landmark model goes on where the head model cuts correctives off, so the result stays inside."""
+    frames = state.frames.clone()
+    for driver in model.corrective_drivers.tolist():
+        if driver in layout.expression:
+            column = layout.first_expression + layout.expression.index(driver)
+            frames[:, column] = frames[:, column].clamp(0, 1)
+    return replace(state, frames=frames)
 
 
 def camera_pose(distance: float) -> Float[Tensor, "4 4"]:

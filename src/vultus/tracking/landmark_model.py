@@ -23,7 +23,8 @@ from vultus.rotations import axis_angle_to_matrix
 class LandmarkModel:
     """L landmarks of a `SkinnedHead` with J joints, in float64.
 
-    The last axis of the bases counts: the constant 1, identity, expression, correctives, pose features.
+    The last axis of the bases counts: the constant 1, identity, expression, correctives, pose features. Correctives
+    `4 a (1 − a)` go on outside 0 ≤ a ≤ 1, where the head model cuts them off: a solver gets stuck at kinks.
     `normals` are outward unit normals on the template.
     """
 
@@ -85,6 +86,21 @@ class LandmarkModel:
             normals=self.normals[rows],
         )
 
+    def moved(self, offsets: Float[Tensor, "L 3"]) -> LandmarkModel:
+        """The model with every landmark moved on the rest head (metres), carried along by the joints it hangs on."""
+        basis = self.basis.clone()
+        basis[..., 0] += self.weights[..., None] * offsets
+        return replace(self, basis=basis)
+
+    def pose_columns(self, joint: int) -> Int[Tensor, "9"] | None:
+        """The columns of the bases that a joint's rotation drives; None if they move nothing."""
+        last = self.basis.shape[-1] - 9 * (len(self.parents) - 1)
+        first = last + 9 * (joint - 1)
+        constant = 1 + self.identity_count + self.expression_count + len(self.corrective_drivers)
+        if joint == 0 or last < constant or not bool(self.basis[..., first : first + 9].any()):
+            return None
+        return torch.arange(first, first + 9)
+
     def evaluate(
         self,
         identity: Float[Tensor, "S"],
@@ -113,7 +129,7 @@ class LandmarkModel:
 
     def _coefficients(self, identity: Tensor, expression: Tensor, rotations: Tensor) -> Float[Tensor, "N K"]:
         count = expression.shape[0]
-        driver = expression[:, self.corrective_drivers].clamp(0, 1)
+        driver = expression[:, self.corrective_drivers]
         columns = [expression.new_ones(count, 1), identity.expand(count, -1), expression, 4 * driver * (1 - driver)]
         pose_count = self.basis.shape[-1] - sum(column.shape[1] for column in columns)
         if pose_count:
@@ -175,12 +191,15 @@ class LandmarkState:
         result, correction = self.coefficient_derivative(columns, onto).split([model.expression_count, len(bent)], -1)
         if not len(bent):
             return result
-        driver = self.expression[:, bent]
-        slope = torch.where((driver > 0) & (driver < 1), 4 - 8 * driver, torch.zeros_like(driver))
+        slope = 4 - 8 * self.expression[:, bent]
         return result.index_add(-1, bent, correction * slope[:, None, None])
 
+    def offset_derivative(self, onto: Float[Tensor, "N L R 3"]) -> Float[Tensor, "N L R 3"]:
+        """`onto` times ∂X/∂(a landmark's own offset on the rest head), see `LandmarkModel.moved`."""
+        return onto @ torch.einsum("jl,njcd->nlcd", self.model.weights, self.rotation)
+
     def joint_derivative(self, joint: int, axis_angle: Float[Tensor, "N 3"]) -> Float[Tensor, "N L 3 3"]:
-        """∂X/∂(axis-angle of one joint); pose correctives are held fixed."""
+        """∂X/∂(axis-angle of one joint), with the pose correctives that it drives."""
         model = self.model
         below = [joint]
         for other, parent in enumerate(model.parents):
@@ -193,7 +212,13 @@ class LandmarkState:
         turn = left_jacobian(axis_angle)
         if parent >= 0:
             turn = self.rotation[:, parent] @ turn
-        return -skew(lever) @ turn[:, None]
+        result = -skew(lever) @ turn[:, None]
+        columns = model.pose_columns(joint)
+        if columns is None:
+            return result
+        everything = torch.eye(3, dtype=lever.dtype).expand(*lever.shape[:2], 3, 3)
+        bent = skew(left_jacobian(axis_angle).transpose(-1, -2)) @ self.local_rotations[:, joint, None]  # ∂R/∂ω_k
+        return result + self.coefficient_derivative(columns, everything) @ bent.flatten(2).transpose(1, 2)[:, None]
 
 
 def skew(v: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:
