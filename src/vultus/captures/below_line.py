@@ -18,10 +18,13 @@ _POINTS = ("neck_left_point", "neck_right_point", "front_bottom_point")
 _EDGE = 0.03
 
 
-def below_line_mask(head: HeadModel, vertices: Float[Tensor, "V 3"], camera: Camera) -> Float[Tensor, "H W"]:
+def below_line_mask(
+    head: HeadModel, vertices: Float[Tensor, "V 3"], camera: Camera, *, lower: float = 0.0
+) -> Float[Tensor, "H W"]:
     """What to keep of a picture: 1 above the line where the head model ends, 0 below it, a narrow ramp between.
 
-    `vertices` are the posed head's, `camera` is unbatched. Multiply the picture's mask by the result.
+    `vertices` are the posed head's, `camera` is unbatched, `lower` (metres) moves the line down. Multiply the
+    picture's mask by the result.
 
     Raises:
         VultusError: the head model does not name its neck and border points, or they are behind the camera.
@@ -42,6 +45,7 @@ def below_line_mask(head: HeadModel, vertices: Float[Tensor, "V 3"], camera: Cam
     normal = torch.where(((inside - bottom) * normal).sum() < 0, -normal, normal)
     x = torch.arange(camera.width, device=points.device) + 0.5
     y = torch.arange(camera.height, device=points.device) + 0.5
+    bottom = bottom - normal * lower * camera.K[0, 0] / camera.to_camera(points[2][None])[0, 2]
     distance = (x[None, :] - bottom[0]) * normal[0] + (y[:, None] - bottom[1]) * normal[1]
     # The published edge is blurred by a window of this width under a Gaussian far wider than it: in effect a ramp.
     ramp = max(_EDGE * camera.width, 1.0)

@@ -1,6 +1,7 @@
 """Self-reenactment: how well an avatar shows its own person in frames it was not trained on.
 
-The comparison frame is fixed by the target alone: its mask's bounding box and a tenth more on every side, white outside
+The comparison frame is fixed by the target alone: its mask (matte, above the line where the head model ends), the
+mask's bounding box and a tenth more on every side, white outside
 the mask, resized to 512 x 512. Every method, the trivial ones included, is seen through the same mask.
 """
 
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.avatars import Avatar
-from vultus.captures import Capture, View
+from vultus.captures import Capture, View, below_line_mask
 from vultus.images.metrics import psnr, ssim
 from vultus.images.resample import Box, crop, resize
 from vultus.progress import Progress, counted, silent
@@ -73,7 +74,9 @@ def evaluate_reenactment(avatar: Avatar, train: Capture, test: Capture, *, progr
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in methods}
     views = [view for view in test.views if bool(test.motion.valid[view.timestep])]
     for view in counted(views, "evaluate", len(views), progress):
-        target, mask = test.image(view), test.mask(view)
+        target, camera = test.image(view), test.camera(view)
+        vertices = avatar.head.pose(test.motion.params[view.timestep]).vertices
+        mask = test.mask(view) * below_line_mask(avatar.head, vertices, camera)[..., None]
         for name, method in methods.items():
             rows[name].append(compare(method(view), target, mask))
     scores = {name: Scores(*torch.tensor(row, dtype=torch.float64).mean(0).tolist()) for name, row in rows.items()}

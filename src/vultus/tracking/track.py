@@ -33,14 +33,17 @@ from vultus.tracking.neck import turn_neck
 from vultus.tracking.neutral import neutral_of
 from vultus.tracking.observations import FitSettings, Observations
 from vultus.tracking.overlay import draw_overlay
+from vultus.tracking.photometric import crops_of, refine_fit
 from vultus.tracking.report import MISFIT, build_report
 from vultus.tracking.selection import Selection, select_face
 from vultus.tracking.shared_file import write_shared
 
-_VERSION = 1
+_VERSION = 2
 _PHOTO_MISFIT = 0.2
 _CROP_FRAMES, _LOOKED_AT = 60, 9
 _MATTE_SIDE = 512
+_BELOW = 0.05
+"""Metres below the head model's end that pictures keep: what an avatar learns there covers its edge when it moves."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class TrackSettings:
         face: which person, counted from 0, the largest and most persistent first.
         focal: focal length in pixels of the footage if known; else a photo's metadata, else it is estimated.
         smooth: how strongly movement is smoothed over time; 0 is not at all.
+        photometric: refine a video's landmark fit by the pictures themselves.
         hair: move the scalp of the mesh out to where the hair ends, where that matches the outline better.
         overlay: write a picture or video that shows the fit over the footage.
     """
@@ -66,6 +70,7 @@ class TrackSettings:
     face: int = 0
     focal: float | None = None
     smooth: float = 1.0
+    photometric: bool = True
     hair: bool = True
     overlay: bool = True
 
@@ -172,7 +177,15 @@ def _fill(
         raise VultusError(f"{footage.path}: {error}") from error
     progress("fitting the head", 0, 1, {})
     with clock.stage("landmark fit"):
-        fit = _fit(head, footage, selection, settings, shared)
+        observations = _observations(footage, selection)
+        fitting = FitSettings(
+            focal=settings.focal if settings.focal is not None else footage.focal, smooth=settings.smooth
+        )
+        fit = fit_landmarks(head, observations, fitting, shared)
+    if settings.photometric and not footage.photo:
+        with clock.stage("photometric fit"):
+            crops = crops_of(footage, head, fit, progress)
+            fit = refine_fit(head, observations, fit, crops, fitting, frozen=shared is not None, progress=progress)
     progress("fitting the head", 1, 1, {"error": float(np.nanmean(fit.mean_error(TRUSTED)))})
     valid, reasons = _validity(fit, selection, footage)
     fit = _placed(fit, valid, shared)
@@ -203,14 +216,10 @@ def _fill(
     write_json(writer.folder / "report.json", report)
 
 
-def _fit(
-    head: SkinnedHead, footage: Footage, selection: Selection, settings: TrackSettings, shared: SharedFit | None
-) -> Fit:
-    observations = Observations(
+def _observations(footage: Footage, selection: Selection) -> Observations:
+    return Observations(
         selection.points, selection.set_name, footage.width, footage.height, selection.shots, selection.weights
     )
-    focal = settings.focal if settings.focal is not None else footage.focal
-    return fit_landmarks(head, observations, FitSettings(focal=focal, smooth=settings.smooth), shared)
 
 
 def _validity(fit: Fit, selection: Selection, footage: Footage) -> tuple[Bool[np.ndarray, "N"], dict[int, str]]:
@@ -354,7 +363,8 @@ def _write_pictures(
                 frame=frame.number,
                 stored=_stored_mask(detector, frame.image, frame.number, fit.camera, box, settings.size),
             )
-            mask = mask * below_line_mask(head, vertices, camera).numpy() * _inside(frame.image, box, settings.size)
+            mask = mask * below_line_mask(head, vertices, camera, lower=_BELOW).numpy()
+            mask = mask * _inside(frame.image, box, settings.size)
             writer.add_image(frame.index, 0, picture, to_tensor(mask.astype(np.float32)))
         weights = torch.from_numpy(np.isfinite(points).all(-1)).float()
         writer.set_landmarks(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vultus import __version__
 from vultus.avatars.rigged.model import Labels, LocalSplats, RiggedAvatar
+from vultus.avatars.rigged.posture import Posture
 from vultus.cameras import Camera
 from vultus.captures import read_motion, write_motion
 from vultus.errors import VultusError
@@ -46,6 +47,8 @@ def save_rigged(avatar: RiggedAvatar, folder: str | Path) -> None:
         }
         if avatar.rest.offset is not None:
             tensors["rest.offset"] = avatar.rest.offset
+        if avatar.posture is not None:
+            tensors |= {f"posture.{name}": value for name, value in vars(avatar.posture).items()}
         write_tensors(partial / "avatar.safetensors", tensors)
         if avatar.motion is not None:
             write_motion(partial / "motion.npz", avatar.motion, avatar.head)
@@ -105,6 +108,7 @@ def load_rigged(folder: Path, description: Mapping[str, Any], head: HeadModel | 
         raster=_raster(where, description.get("raster")),
         motion=read_motion(motion, head) if motion.is_file() else None,
         largest=None if largest is None else float(largest),
+        posture=_posture(folder / "avatar.safetensors", tensors),
         labels=Labels(
             provenance=_mapping(where, description, "provenance"),
             consent=str(description.get("consent", "not stated")),
@@ -179,6 +183,13 @@ def _tensor(path: Path, tensors: Mapping[str, Tensor], name: str, shape: tuple[i
     if value is None or tuple(value.shape) != shape or not value.is_floating_point() or not value.isfinite().all():
         raise VultusError(f"{path}: has no finite {name!r} of shape {shape}; it is damaged or of another head model")
     return value.float()
+
+
+def _posture(path: Path, tensors: Mapping[str, Tensor]) -> Posture | None:
+    if not any(name.startswith("posture.") for name in tensors):
+        return None
+    shapes = {"home": (3,), "axes": (2, 3), "low": (6,), "high": (6,), "law": (6, 28)}
+    return Posture(**{name: _tensor(path, tensors, f"posture.{name}", shape) for name, shape in shapes.items()})
 
 
 def _view(folder: Path, tensors: Mapping[str, Tensor], entry: object) -> Camera:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vultus.avatars.avatar import Rendering
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world, triangle_frames
+from vultus.avatars.rigged.posture import Posture, bust_share
 from vultus.cameras import Camera
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams, Motion
@@ -58,6 +59,7 @@ class RiggedAvatar(nn.Module):
         splats: raw values. raster: how it is drawn, as it was trained.
         motion: the head parameters over the training frames, fine-tuned.
         largest: upper bound of every standard deviation in metres; None: unbounded.
+        posture: how the bust moves with the head; None: as the head model has it.
     """
 
     kind = "rigged"
@@ -83,10 +85,12 @@ class RiggedAvatar(nn.Module):
         motion: Motion | None = None,
         largest: float | None = None,
         labels: Labels | None = None,
+        posture: Posture | None = None,
     ) -> None:
         super().__init__()
         self.head, self.rest, self.view = head, rest, view
         self.raster, self.motion, self.largest, self.labels = raster, motion, largest, labels or Labels()
+        self.posture = posture
         for name in PARAMETERS:
             setattr(self, name, nn.Parameter(getattr(splats, name).detach().clone().contiguous()))
         self.register_buffer("binding", splats.binding)
@@ -112,7 +116,14 @@ class RiggedAvatar(nn.Module):
 
     def frames(self, params: HeadParams) -> TriangleFrames:
         """Triangle frames of the posed head."""
-        return triangle_frames(self.head.pose(params).vertices, self.head.faces)
+        return triangle_frames(self.vertices(params), self.head.faces)
+
+    def vertices(self, params: HeadParams) -> Float[Tensor, "*B V 3"]:
+        """The posed mesh that the Gaussians ride on, metres."""
+        vertices = self.head.pose(params).vertices
+        if self.posture is None:
+            return vertices
+        return self.posture.carry(bust_share(self.head), params, vertices)
 
     def gaussians(self, params: HeadParams, *, memory: object | None = None) -> Gaussians:
         """The Gaussians of head parameters, in the world."""

@@ -69,8 +69,9 @@ class RiggedSettings:
     after which each further degree is used. largest: bound of every standard deviation as a share of the head's
     height; None: unbounded. coarse: share of the steps, at the start, at half resolution. crop: draw only the
     part of a picture that the head is in. cut_neck: believe pictures only near the head model. shoulders: below the
-    chin believe all of them, and cover what they show beyond the model's bust. reach: how far
-    beyond the head model pictures are believed to show the head, as a share of its height. finetune: also optimise
+    mouth believe all of them, and cover what they show beyond the model's bust. posture: learn from a video how the
+    bust moves with the head. reach: how far beyond the head model pictures are believed to show the head, as a share of
+    its height. finetune: also optimise
     pose, translation and expression of the training frames.
     """
 
@@ -88,6 +89,7 @@ class RiggedSettings:
     crop: bool = True
     cut_neck: bool = False
     shoulders: bool = False
+    posture: bool = False
     reach: float = 0.15
     finetune: bool = True
     rates: Rates = field(default_factory=Rates)
@@ -134,6 +136,7 @@ _MONOCULAR = replace(
     preset="monocular",
     steps=3000,
     shoulders=True,
+    posture=True,
     finetune=True,
     rates=Rates(
         position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4

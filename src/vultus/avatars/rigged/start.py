@@ -21,9 +21,10 @@ from vultus.avatars.rigged.parts import (
     vertex_colors,
     vertex_parts,
 )
+from vultus.avatars.rigged.posture import posture_of
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.avatars.rigged.shoulders import shoulder_splats
-from vultus.avatars.rigged.supervision import above_chin, head_height, neck_border
+from vultus.avatars.rigged.supervision import above_shoulders, head_height, neck_border
 from vultus.captures import Capture, View
 from vultus.heads.model import HeadModel
 from vultus.images.masks import erode
@@ -68,8 +69,9 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         generator = step_generator(settings.seed, 0)
         splats, places = published_splats(head.faces.shape[0], settings.sh_degree, generator), None
         extent = camera_extent(capture, views)
+    posture = posture_of(capture, head, views) if settings.posture else None
     largest = None if settings.largest is None else settings.largest * head_height(head) * float(rest.scale)
-    avatar = RiggedAvatar(head, rest, camera, splats, largest=largest)
+    avatar = RiggedAvatar(head, rest, camera, splats, largest=largest, posture=posture)
     count = avatar.count
     anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
     if places is not None and splats.binding is not None:
@@ -80,14 +82,16 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         # The outline mixes with what was behind the head, and one view never shows a closed lid.
         grazing = 1 - ((facing - 0.1) / 0.35).clamp(0, 1)
         hold = 1 + _LID_HOLD * lids + _OUTLINE_HOLD * grazing
-        rigid = 1 - 0.6 * parts.weights["hair"]
+        rigid = 1 - 0.95 * parts.weights["hair"]
         with torch.no_grad():
             avatar.sh0.copy_(rgb_to_sh0(anchor)[:, None])
     if surface and settings.shoulders:
-        extra = _shoulders(avatar, capture, views)
-        if extra is not None:
-            avatar = RiggedAvatar(head, rest, camera, _joined(avatar.splats(), extra), largest=largest)
-            more = avatar.count - count
+        for view in _views_of_shoulders(capture, views):
+            extra = _shoulders(avatar, capture, view)
+            if extra is None:
+                continue
+            avatar = RiggedAvatar(head, rest, camera, _joined(avatar.splats(), extra), largest=largest, posture=posture)
+            more = len(extra.means)
             anchor = torch.cat([anchor, extra.sh0[:, 0] * SH_C0 + 0.5])
             trust, hold = (torch.cat([values, torch.ones(more)]) for values in (trust, hold))
             rigid = torch.cat([rigid, torch.zeros(more)])
@@ -104,17 +108,25 @@ def camera_extent(capture: Capture, views: list[View]) -> float:
     return extent if extent > 1e-3 else 1.0
 
 
-def _shoulders(avatar: RiggedAvatar, capture: Capture, views: list[View]) -> LocalSplats | None:
-    """Gaussians for what the view nearest to the neutral pose shows below the chin and the avatar does not."""
-    neutral = capture.motion.neutral.translation
-    view = min(views, key=lambda item: float((capture.motion.params[item.timestep].translation - neutral).norm()))
+def _views_of_shoulders(capture: Capture, views: list[View]) -> list[View]:
+    """The view nearest to the neutral pose first, then those farthest to each side, up and down: they show more."""
+    place = torch.stack([capture.motion.params[view.timestep].translation for view in views])
+    place = place - capture.motion.neutral.translation
+    chosen = [int(place.norm(dim=-1).argmin())]
+    for axis in (0, 1):
+        chosen += [int(place[:, axis].argmin()), int(place[:, axis].argmax())]
+    return [views[index] for index in dict.fromkeys(chosen)]
+
+
+def _shoulders(avatar: RiggedAvatar, capture: Capture, view: View) -> LocalSplats | None:
+    """Gaussians for what a view shows below the mouth and the avatar does not."""
     params, camera, border = capture.motion.params[view.timestep], capture.camera(view), neck_border(avatar.head)
     if border is None:
         return None
     with torch.no_grad():
-        vertices, frames = avatar.head.pose(params).vertices, avatar.frames(params)
+        vertices, frames = avatar.vertices(params), avatar.frames(params)
         covered = avatar.draw(avatar.gaussians_on(frames), camera, depth=False).alpha > 0.5
-        below = ~above_chin(avatar.head, camera, vertices, border)
+        below = ~above_shoulders(avatar.head, camera, vertices, border)
         missing = (capture.mask(view) > 0.5) & below & ~covered
         return shoulder_splats(avatar.head, vertices, frames, camera, capture.image(view), missing.float())
 

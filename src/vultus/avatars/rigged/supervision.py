@@ -137,7 +137,9 @@ class Supervision:
             near = torch.maximum(near, dilate(hair, max(1, round(self._settings.reach * height))))
         if self._neck is not None:
             if self._settings.shoulders:
-                near = torch.where(above_chin(self._head, camera, vertices, self._neck), near, torch.ones_like(near))
+                near = torch.where(
+                    above_shoulders(self._head, camera, vertices, self._neck), near, torch.ones_like(near)
+                )
             else:
                 above = _above_plane(camera, vertices[self._neck], vertices)
                 near = torch.where(above, near, dilate(inside, max(1, round(_SLACK * height))))
@@ -184,9 +186,12 @@ def neck_border(head: HeadModel) -> Tensor | None:
     return border if border.numel() >= 3 else None
 
 
-def above_chin(head: HeadModel, camera: Camera, vertices: Float[Tensor, "V 3"], border: Tensor) -> Tensor:
-    """Pixels above the chin, seen along the neck: what is below may be shoulders. `border` as of `neck_border`."""
-    return _above_plane(camera, vertices[border], vertices, lowest=vertices[head.regions["face"].long()])
+def above_shoulders(head: HeadModel, camera: Camera, vertices: Float[Tensor, "V 3"], border: Tensor) -> Tensor:
+    """Pixels above the lower lip, seen along the neck: beside the neck, shoulders rise above the chin.
+
+    `border` as of `neck_border`.
+    """
+    return _above_plane(camera, vertices[border], vertices, lowest=vertices[head.regions["lips"].long()])
 
 
 def _above_plane(

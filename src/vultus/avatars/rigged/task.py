@@ -226,7 +226,7 @@ class RiggedTask:
         if self._supervision.has(view, divisor):
             return self._supervision.example(view, None, None, divisor)
         with torch.no_grad():
-            vertices = self.avatar.head.pose(self._capture.motion.params[view.timestep]).vertices
+            vertices = self.avatar.vertices(self._capture.motion.params[view.timestep])
         silhouette = None
         if self.settings.cut_neck:
             silhouette = model_silhouette(self.avatar, vertices, self._capture, view)

@@ -1,0 +1,335 @@
+"""Stage P: pose, expression and identity from the picture itself, after landmarks have come close (specification 12.4).
+
+The surface carries a texture: one value per vertex, the robust mean over the frames that show it. A frame is then
+fitted so that what it shows at every vertex is what the texture says. Values are local contrast, not brightness: what
+light does to a turning head is smooth, and what pores, lids and lips do is not. Residuals are taken at vertices, so
+that derivatives are those of the landmark model, and the same solver takes one step of landmarks and picture together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float64, Shaped
+from torch import Tensor
+
+from vultus.cameras import Camera
+from vultus.heads import LandmarkSet, SkinnedHead
+from vultus.images import Box, crop_and_resize, to_float
+from vultus.images.masks import soften
+from vultus.meshes import rasterize_mesh, vertex_normals
+from vultus.progress import Progress, counted, silent
+from vultus.tracking.footage import Footage
+from vultus.tracking.landmark_fit import Fit, camera_pose, fit_landmarks, problem_of, with_state
+from vultus.tracking.landmark_model import LandmarkModel
+from vultus.tracking.landmark_solver import CAMERA_DISTANCE, Problem, State, minimise
+from vultus.tracking.observations import FitSettings, Observations
+
+_CHUNK = 8
+_SIDE, _SAMPLES = 256, 2000
+_SCALES = ((2.0, 10.0), (1.0, 6.0))
+"""Local contrast is what lies between two blurs of a crop (standard deviations in its pixels), coarse first."""
+_NOISE, _SHARE, _LANDMARKS = 0.03, 0.05, 0.1
+_KEY_FRAMES, _FEWEST = 48, 8
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Small pictures around the face, of side S. Pixel (x, y) is at `origin + scale · (x, y)` in the footage."""
+
+    images: Shaped[Tensor, "N S S"]
+    origin: Float64[Tensor, "N 2"]
+    scale: Float64[Tensor, "N"]
+
+    def select(self, frames: np.ndarray) -> Crops:
+        chosen = torch.from_numpy(frames)
+        return Crops(self.images[chosen], self.origin[chosen], self.scale[chosen])
+
+    def contrast(self, fine: float, coarse: float) -> Crops:
+        """What lies between two blurs (standard deviations in pixels) of grey bytes, brightness 1 being white."""
+        result = torch.empty(self.images.shape, dtype=torch.float16)
+        for part in _chunks(len(result)):
+            gray = self.images[part, ..., None].float() / 255
+            result[part] = (soften(gray, fine) - soften(gray, coarse))[..., 0]
+        return replace(self, images=result)
+
+
+@dataclass(frozen=True)
+class PhotometricProblem(Problem):
+    """A landmark problem with the picture's residuals added.
+
+    `crops` hold local contrast; `texture` [L] is the value of every sample of `surface`, `visible` [N, L] the weight of
+    each in each frame; `noise` is the standard deviation of a value, `share` how much of a sample is news (neighbours
+    repeat each other).
+    """
+
+    surface: LandmarkModel
+    crops: Crops
+    texture: Float64[Tensor, "L"]
+    visible: Float64[Tensor, "N L"]
+    noise: float
+    share: float
+
+    @property
+    def known_texture(self) -> Float64[Tensor, "L"]:
+        """The texture, NaN where no frame shows it."""
+        return torch.where(self.visible.amax(0) > 0, self.texture, torch.nan)
+
+    def pixels(self, state: State, frames: slice) -> Float64[Tensor, "N L 2"]:
+        """Where the surface's samples are in the crops."""
+        part = state.frames[frames]
+        joints, expression = self.layout.joints(part), self.layout.expressions(part)
+        points = self.surface.evaluate(state.identity, expression, joints, part[:, 3:6]).points
+        return self._into_crop(self.project(points, state.log_focal), frames)
+
+    def _into_crop(self, footage: Tensor, frames: slice) -> Tensor:
+        return (footage - self.crops.origin[frames, None]) / self.crops.scale[frames, None, None]
+
+    def values(self, state: State, frames: slice) -> Float64[Tensor, "N L"]:
+        """What the pictures show at the samples; NaN outside."""
+        return _sample(self.crops.images[frames], self.pixels(state, frames))
+
+    def cost(self, state: State) -> float:
+        total = super().cost(state)
+        for frames in _chunks(len(state.frames)):
+            residual = (self.values(state, frames) - self.texture) / self.noise
+            total += self.share * float((self.visible[frames] * _robust(residual)).nansum())
+        return total
+
+    def normal_equations(self, state, free_frame, free_identity, free_focal):
+        hessian, gradient = super().normal_equations(state, free_frame, free_identity, free_focal)
+        hessian, gradient = hessian.copy(), gradient.copy()
+        focal = float(np.exp(state.log_focal))
+        for frames in _chunks(len(state.frames)):
+            part = state.frames[frames]
+            joints, expression = self.layout.joints(part), self.layout.expressions(part)
+            surface = self.surface.evaluate(state.identity, expression, joints, part[:, 3:6])
+            points = surface.points
+            pixels = self._into_crop(self.project(points, state.log_focal), frames)
+            value, slope = _sample_with_slope(self.crops.images[frames], pixels)
+            slope = slope / self.crops.scale[frames, None, None]
+            depth = CAMERA_DISTANCE - points[..., 2]
+            image = focal * torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
+            onto = torch.stack(
+                [slope[..., 0] * focal / depth, -slope[..., 1] * focal / depth, (slope * image).sum(-1) / depth], -1
+            )[:, :, None]
+            columns = self._frame_derivative(surface, part, free_frame, onto)
+            if free_identity:
+                columns.append(surface.identity_derivative(onto))
+            if free_focal:
+                columns.append((slope * image).sum(-1)[..., None, None])
+            jacobian = torch.cat(columns, -1)[:, :, 0]
+            residual = (value - self.texture) / self.noise
+            weight = self.share * self.visible[frames] / torch.sqrt(1 + residual**2) / self.noise
+            seen = value.isfinite()
+            residual, weight = residual.nan_to_num(), torch.where(seen, weight, 0.0)
+            jacobian = torch.where(seen[..., None], jacobian, 0.0)
+            weighted = (jacobian * weight[..., None]).transpose(1, 2)
+            hessian[frames] += (weighted @ jacobian / self.noise).numpy()
+            gradient[frames] += (weighted @ residual[..., None])[..., 0].numpy()
+        return hessian, gradient
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
+
+
+def _robust(residual: Tensor) -> Tensor:
+    """The pseudo-Huber cost of a residual in units of its scale, near zero its square."""
+    return 2 * (torch.sqrt(1 + residual**2) - 1)
+
+
+def _sample(images: Float16[Tensor, "N S S"], pixels: Float64[Tensor, "N L 2"]) -> Float64[Tensor, "N L"]:
+    side = images.shape[1]
+    grid = (2 * pixels / side - 1).float()
+    values = torch.nn.functional.grid_sample(
+        images[:, None].float(), grid[:, :, None], align_corners=False, padding_mode="border"
+    )[:, 0, :, 0].double()
+    inside = ((pixels > 1) & (pixels < side - 1)).all(-1)
+    return torch.where(inside, values, torch.nan)
+
+
+def _sample_with_slope(images: Tensor, pixels: Tensor) -> tuple[Float64[Tensor, "N L"], Float64[Tensor, "N L 2"]]:
+    """Values and their derivatives by pixel coordinates."""
+    along = []
+    for step in ((0.5, 0.0), (0.0, 0.5)):
+        step = pixels.new_tensor(step)
+        along.append(_sample(images, pixels + step) - _sample(images, pixels - step))
+    return _sample(images, pixels), torch.stack(along, -1)
+
+
+def robust_texture(values: Float64[Tensor, "N L"], weights: Float64[Tensor, "N L"]) -> Float64[Tensor, "L"]:
+    """The weighted mean over frames, with outliers weighted down (NaN where nothing was seen)."""
+    weights = torch.where(values.isfinite(), weights, 0.0)
+    middle = torch.where(weights > 0, values, torch.nan).nanmedian(0).values
+    values = values.nan_to_num()
+    for _ in range(5):
+        spread = ((weights * (values - middle).abs().clamp_max(0.2)).sum(0) / weights.sum(0)).clamp_min(1e-3)
+        trusted = weights / (1 + ((values - middle) / spread) ** 2)
+        middle = (trusted * values).sum(0) / trusted.sum(0)
+    return middle
+
+
+def surface_samples(head: SkinnedHead) -> LandmarkSet:
+    """The vertices that show a face: skin that moves with skull or jaw."""
+    bust = head.weights[:, head.joint_names.index("root")] > 0.02
+    low = torch.zeros(len(head.v_template), dtype=torch.bool)
+    if "neck" in head.regions:
+        low[head.regions["neck"]] = True
+    skin = torch.zeros_like(low)
+    skin[head.regions["skin"]] = True
+    chosen = (skin & ~bust & ~low).nonzero()[:, 0]
+    return vertex_landmarks(head, chosen[:: max(1, len(chosen) // _SAMPLES)])
+
+
+def vertex_landmarks(head: SkinnedHead, vertices: Tensor) -> LandmarkSet:
+    """Vertices as landmarks, numbered by vertex."""
+    flat = head.faces.flatten()
+    first = torch.full((len(head.v_template),), -1, dtype=torch.int64)
+    first[flat.flip(0)] = torch.arange(len(flat)).flip(0)
+    place = first[vertices]
+    barycentric = torch.nn.functional.one_hot(place % 3, 3).to(head.v_template)
+    return LandmarkSet(vertices, place // 3, barycentric)
+
+
+def crops_of(footage: Footage, head: SkinnedHead, fit: Fit, progress: Progress = silent) -> Crops:
+    """The face of every frame, grey. Frames where no face was fitted get the nearest pose's box."""
+    face = head.regions["face"]
+    images, boxes = [], []
+    for frame in counted(footage, "cutting out faces", len(fit.seen), progress):
+        points = fit.camera.project(head.pose(fit.params[frame.index]).vertices[face])
+        low, high = points.amin(0), points.amax(0)
+        box = Box.square_around(tuple(((low + high) / 2).tolist()), 1.7 * float((high - low).max()))
+        part, _ = crop_and_resize(to_float(frame.image), fit.camera, box, _SIDE, _SIDE)
+        gray = part @ torch.tensor([0.299, 0.587, 0.114])
+        images.append((gray * 255).round().clamp(0, 255).to(torch.uint8))
+        boxes.append((box.left, box.top, box.width / _SIDE))
+    placed = torch.tensor(boxes, dtype=torch.float64)
+    return Crops(torch.stack(images), placed[:, :2], placed[:, 2])
+
+
+def refine_fit(
+    head: SkinnedHead,
+    observations: Observations,
+    fit: Fit,
+    crops: Crops,
+    settings: FitSettings,
+    *,
+    frozen: bool,
+    progress: Progress = silent,
+) -> Fit:
+    """The fit, closer to the pictures.
+
+    Key frames estimate identity and texture by turns; then every frame is fitted with both frozen, starting from its
+    landmarks. With `frozen`, the texture of `fit.shared` is used and nothing shared is estimated. A texture needs
+    several frames: of fewer than 8, the fit comes back as it is.
+    """
+    surface = LandmarkModel.of(head, surface_samples(head), fit.shared.offset)
+    if not frozen:
+        usable = np.flatnonzero(fit.seen)
+        if len(usable) < _FEWEST:
+            return fit
+        key = usable[np.unique(np.linspace(0, len(usable) - 1, _KEY_FRAMES).round().astype(int))]
+        problem, state, _ = problem_of(head, observations.select(key), _part(fit, key), settings)
+        problem = replace(problem, tied=np.zeros_like(problem.tied))
+        textures = []
+        for scales in _SCALES:
+            texture, seen = None, crops.select(key).contrast(*scales)
+            for _ in range(3):
+                task = _with_pictures(head, problem, state, surface, seen, None)
+                state, texture = _settle(task, state, free_identity=True, iterations=4), task.known_texture
+            textures.append(_over_vertices(head, surface, texture))
+        shared = replace(fit.shared, identity=state.identity.float(), texture=torch.stack(textures).float())
+        fit = fit_landmarks(head, observations, settings, shared)
+    texture = fit.shared.texture
+    if texture is None:
+        return fit
+    problem, state, used = problem_of(head, observations, fit, settings)
+    for values, scales in zip(texture.double(), _SCALES, strict=True):
+        task = _with_pictures(head, problem, state, surface, crops.contrast(*scales), values[surface.ids])
+        state = _settle(task, state, free_identity=False, iterations=4)
+    return with_state(head, fit, problem, state, used)
+
+
+def _settle(task: PhotometricProblem, state: State, *, free_identity: bool, iterations: int) -> State:
+    free = torch.ones(task.layout.size, dtype=torch.bool)
+    return minimise(task, state, free_frame=free, free_identity=free_identity, free_focal=False, iterations=iterations)[
+        0
+    ]
+
+
+def _part(fit: Fit, frames: np.ndarray) -> Fit:
+    return replace(
+        fit,
+        params=fit.params[torch.from_numpy(frames)],
+        residual=fit.residual[frames],
+        eye_distance=fit.eye_distance[frames],
+        seen=fit.seen[frames],
+    )
+
+
+def _over_vertices(head: SkinnedHead, surface: LandmarkModel, values: Tensor) -> Float64[Tensor, "V"]:
+    return torch.full((len(head.v_template),), torch.nan, dtype=torch.float64).index_copy(0, surface.ids, values)
+
+
+def _with_pictures(
+    head: SkinnedHead,
+    problem: Problem,
+    state: State,
+    surface: LandmarkModel,
+    crops: Crops,
+    texture: Float64[Tensor, "L"] | None,
+) -> PhotometricProblem:
+    """The problem with the residuals of the pictures; without a texture, with the one the state makes likely."""
+    visible = _visibility(head, problem, state, surface, crops)
+    given = {field.name: getattr(problem, field.name) for field in fields(Problem)}
+    given["weights"] = _LANDMARKS * problem.weights
+    task = PhotometricProblem(
+        **given,
+        surface=surface,
+        crops=crops,
+        texture=visible.new_zeros(len(surface.ids)) if texture is None else texture,
+        visible=visible,
+        noise=_NOISE,
+        share=_SHARE,
+    )
+    if texture is None:
+        values = torch.cat([task.values(state, frames) for frames in _chunks(len(state.frames))])
+        texture = robust_texture(values, visible)
+    known = texture.isfinite()
+    return replace(task, texture=texture.nan_to_num(), visible=torch.where(known, visible, 0.0))
+
+
+def _visibility(
+    head: SkinnedHead, problem: Problem, state: State, surface: LandmarkModel, crops: Crops
+) -> Float64[Tensor, "N L"]:
+    """How squarely each frame sees each sample: 0 if it is turned away or hidden."""
+    focal, side = float(np.exp(state.log_focal)), crops.images.shape[1]
+    joints, expression = problem.layout.joints(state.frames), problem.layout.expressions(state.frames)
+    hair = head.attributes.get("hair_weight")
+    trust = torch.ones(len(surface.ids)) if hair is None else 1 - 0.7 * hair[surface.ids]
+    rows = []
+    for index in range(len(state.frames)):
+        params = replace(
+            head.neutral(),
+            identity=state.identity.float(),
+            expression=expression[index].float(),
+            joints={name: angle[index].float() for name, angle in joints.items()},
+            translation=state.frames[index, 3:6].float(),
+        )
+        vertices = head.pose(params).vertices
+        scale, origin = crops.scale[index], crops.origin[index]
+        center = ((torch.tensor(problem.principal) - origin) / scale).tolist()
+        pinhole = torch.tensor([[focal / scale, 0, center[0]], [0, focal / scale, center[1]], [0, 0, 1.0]])
+        camera = Camera(K=pinhole.float(), world_to_camera=camera_pose(CAMERA_DISTANCE), width=side, height=side)
+        depth = rasterize_mesh(vertices, head.faces, camera).depth
+        seen = camera.to_camera(vertices[surface.ids])
+        normals = vertex_normals(vertices, head.faces)[surface.ids] @ camera.world_to_camera[:3, :3].T
+        facing = -(normals * torch.nn.functional.normalize(seen, dim=-1)).sum(-1)
+        x, y = camera.project(vertices[surface.ids]).floor().long().clamp(0, side - 1).unbind(-1)
+        front = depth[y, x]
+        open_to_view = (front == 0) | (seen[:, 2] < front + 0.006)
+        rows.append(((facing - 0.25) / 0.3).clamp(0, 1) * open_to_view * trust)
+    return torch.stack(rows).double()
