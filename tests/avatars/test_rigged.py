@@ -12,7 +12,9 @@ from vultus import avatars
 from vultus.avatars import Avatar, SplatAvatar
 from vultus.avatars.rigged import Labels, preset, train
 from vultus.avatars.rigged.densify import DensifySettings
+from vultus.avatars.rigged.start import start_avatar
 from vultus.errors import VultusError
+from vultus.evaluation.integrity import measure_integrity
 from vultus.images.metrics import psnr
 
 WHITE = torch.ones(3)
@@ -62,7 +64,22 @@ def test_no_gaussian_is_longer_than_its_bound(trained, head):
     avatar, _ = trained
     scales = avatar.gaussians(avatar.rest).scales
     assert float(scales.detach().max()) <= avatar.largest * 1.000001
-    assert 4 * avatar.largest <= 0.081 * float(head.template[:, 1].max() - head.template[head.regions["face"], 1].min())
+    assert measure_integrity(avatar, avatar.rest, avatar.view).longest_splat < 0.08
+
+
+@pytest.mark.parametrize("stature", [-3.0, 0.0, 3.0])
+@pytest.mark.parametrize("name", ["photo", "monocular"])
+def test_the_bound_is_a_share_of_this_persons_head(photo, head, name, stature):
+    rest = photo.motion.neutral
+    identity = rest.identity.clone()
+    identity[:4] = stature
+    rest = replace(rest, identity=identity, scale=torch.tensor(1 + 0.1 * stature))
+    capture = replace(photo, motion=replace(photo.motion, neutral=rest))
+    settings = replace(small(name), splats=8_000, shoulders=False)
+    avatar = start_avatar(capture, head, photo.views, settings).avatar
+    with torch.no_grad():
+        avatar.log_scales.fill_(9.0)
+    assert 0.07 < measure_integrity(avatar, rest, avatar.view).longest_splat < 0.08
 
 
 def test_what_was_not_seen_is_neither_grey_nor_another_colour(trained, camera_at):

@@ -174,11 +174,13 @@ def test_the_contact_sheet(avatar: RiggedAvatar, capture: Capture, tmp_path: Pat
     # Thirty pictures, all different.
     rows, columns = 5, 6
     cells = []
-    top, left = sheet.shape[0] - rows * 36 - 20, sheet.shape[1] - columns * 36
+    # The footer is below, at the end of every row a gap of 4 pixels.
+    width = round(0.8 * 32) + 4
+    top, left = sheet.shape[0] - rows * 36 - 20, sheet.shape[1] - columns * width
     for row in range(rows):
         for column in range(columns):
-            corner = (top + row * 36 + 1, left + column * 36 + 1)
-            cells.append(sheet[corner[0] : corner[0] + 30, corner[1] : corner[1] + 30].astype(int))
+            corner = (top + row * 36 + 1, left + column * width + 1)
+            cells.append(sheet[corner[0] : corner[0] + 30, corner[1] : corner[1] + 24].astype(int))
     distances = [np.abs(a - b).mean() for a, b in itertools.combinations(cells, 2)]
     assert min(distances) > 0.3
     with Image.open(tmp_path / "sheet.png") as image:

@@ -15,7 +15,11 @@ def test_pictures_are_in_place() -> None:
             top, left = 4 + row * 44, column * 34
             assert np.array_equal(sheet[top : top + 40, left : left + 30], rows[row][column])
     labelled = contact_sheet(
-        rows, column_labels=["a", "b", "c"], row_labels=["0°", "45°"], left_panel=rows[0][0], footer="note"
+        rows,
+        column_labels=["a", "b", "c"],
+        row_labels=["0°", "45°"],
+        panels={"one": rows[0][0], "two": rows[0][1]},
+        footer="note",
     )
     assert labelled.shape[0] > sheet.shape[0]
     assert labelled.shape[1] > sheet.shape[1] + 60

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vultus.avatars import SplatAvatar
 from vultus.cameras import Camera
+from vultus.heads.measures import head_height
 from vultus.heads.model import HeadModel
 from vultus.images.masks import erode
 from vultus.meshes import rasterize_mesh
@@ -55,10 +56,3 @@ def skin_mask(head: HeadModel, params: HeadParams, camera: Camera) -> Bool[Tenso
     ids = rasterize_mesh(head.pose(params).vertices, head.faces, camera).face_ids
     visible = (ids >= 0) & face_is_skin[ids.clamp_min(0)]
     return erode(visible.float()[..., None], EROSION_PIXELS)[..., 0] > 0.5
-
-
-def head_height(head: HeadModel, params: HeadParams) -> float:
-    """From chin to crown in the rest pose, metres."""
-    vertices = head.pose(params).rest * params.scale
-    chin = head.landmarks(vertices, "ibug68")[8, 1]
-    return float(vertices[:, 1].max() - chin)

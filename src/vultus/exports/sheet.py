@@ -26,6 +26,7 @@ from vultus.images.sheets import contact_sheet
 from vultus.motion import Motion
 from vultus.progress import Progress, silent
 
+_NARROW = 0.8
 SHEET_YAWS = (-45, -30, 0, 30, 45)
 SHEET_EXPRESSIONS = ("smile", "surprise", "anger", "wink", "smirk")
 
@@ -36,7 +37,8 @@ def write_contact_sheet(
     """Write a PNG of neutral and five strong expressions (one wink, one asymmetric), seen from five sides.
 
     Args:
-        capture: what the avatar was made of; its first picture is shown beside the grid.
+        capture: what the avatar was made of; its first picture, and the avatar in the same pose and view, are shown
+            beside the grid.
         size: pixels of the longer side of one picture.
 
     Raises:
@@ -65,8 +67,7 @@ def draw_contact_sheet(
         rows,
         column_labels=("neutral", *SHEET_EXPRESSIONS),
         row_labels=[f"{yaw:+d}°" if yaw else "0°" for yaw in SHEET_YAWS],
-        left_panel=None if capture is None else Footage(capture, 2 * size).picture(0),
-        left_label="source",
+        panels=None if capture is None else _comparison(avatar, capture, 2 * size),
         footer=f"synthetic, except the source · Vultus {__version__}"
         if capture
         else f"synthetic · Vultus {__version__}",
@@ -88,6 +89,16 @@ def sheet_cameras(avatar: Avatar, view: Camera) -> Camera:
     return orbit(view, center, torch.tensor([front + math.radians(yaw) for yaw in SHEET_YAWS]))
 
 
+def _comparison(avatar: Avatar, capture: Capture, height: int) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
+    """The capture's first picture, and what the avatar makes of its camera and head parameters."""
+    footage = Footage(capture, height)
+    source, view = footage.picture(0), footage.view(0)
+    camera = capture.camera(view).resized(source.shape[1], source.shape[0])
+    with torch.no_grad():
+        rendering = avatar.render(capture.motion.params[view.timestep], camera, background=default_background(avatar))
+    return {"source": source, "avatar": to_uint8(rendering.color)}
+
+
 def _close_view(avatar: Avatar, size: int) -> Camera:
     """The avatar's own camera, zoomed in until face and scalp fill the picture but for room for hair and neck."""
     view, regions = avatar.view, avatar.head.regions
@@ -101,5 +112,7 @@ def _close_view(avatar: Avatar, size: int) -> Camera:
     if side >= min(view.width, view.height):
         return sized_view(avatar, size)
     left, top = ((low + high) / 2 - side / 2).tolist()
-    whole = round(side)
-    return view.cropped(left, top + 0.1 * side, whole, whole).resized(size, size)
+    # Heads are higher than wide, also from the side.
+    whole, narrow = round(side), round(_NARROW * side)
+    left = left + (side - narrow) / 2
+    return view.cropped(left, top + 0.1 * side, narrow, whole).resized(round(_NARROW * size), size)

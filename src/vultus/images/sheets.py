@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _INK = (70, 74, 80)
 
@@ -15,24 +19,24 @@ def contact_sheet(
     *,
     column_labels: Sequence[str] = (),
     row_labels: Sequence[str] = (),
-    left_panel: UInt8[np.ndarray, "h w 3"] | None = None,
-    left_label: str = "",
+    panels: Mapping[str, UInt8[np.ndarray, "_ _ 3"]] | None = None,
     footer: str = "",
     gap: int = 4,
     background: tuple[int, int, int] = (255, 255, 255),
 ) -> UInt8[np.ndarray, "H2 W2 3"]:
     """Pictures of one size in rows and columns with their names at the edges.
 
-    left_panel: a picture to the left of the grid, enlarged to twice the width of a cell, in the middle of its height.
+    panels: larger pictures by name, one below the other to the left of the grid, together as high as the grid.
     footer: a line of small text below.
     """
     from PIL import Image, ImageDraw
 
     height, width = rows[0][0].shape[:2]
     text = max(11, height // 14)
-    left = 0 if left_panel is None else 2 * width + 4 * gap
+    margin_top = round(2.2 * text) if column_labels or panels else gap
+    larger = _column(panels, len(rows) * (height + gap) - gap, margin_top) if panels else {}
+    left = max((picture.width + 2 * gap for picture in larger.values()), default=0)
     margin_left = left + (round(4.2 * text) if row_labels else 0)
-    margin_top = round(2.2 * text) if column_labels else gap
     columns = max(len(row) for row in rows)
     total_width = margin_left + columns * (width + gap)
     total_height = margin_top + len(rows) * (height + gap) + (round(1.8 * text) if footer else 0)
@@ -48,17 +52,28 @@ def contact_sheet(
         for column, picture in enumerate(pictures):
             corner = (margin_left + column * (width + gap), margin_top + row * (height + gap))
             sheet.paste(Image.fromarray(picture), corner)
-    if left_panel is not None:
-        shown = Image.fromarray(left_panel)
-        factor = 2 * width / shown.width
-        shown = shown.resize((2 * width, max(1, round(shown.height * factor))), Image.Resampling.LANCZOS)
-        top = margin_top + (len(rows) * (height + gap) - shown.height) // 2
-        sheet.paste(shown, (2 * gap, top))
-        draw.text((2 * gap + width, top - 1.1 * text), left_label, fill=_INK, font=_font(text), anchor="mm")
+    top = margin_top
+    for label, picture in larger.items():
+        sheet.paste(picture, (gap, top))
+        draw.text((left / 2, top - margin_top / 2), label, fill=_INK, font=_font(text), anchor="mm")
+        top += picture.height + margin_top
     if footer:
         where = (total_width - gap, total_height - 0.9 * text)
         draw.text(where, footer, fill=(150, 154, 160), font=_font(round(0.8 * text)), anchor="rm")
     return np.asarray(sheet)
+
+
+def _column(panels: Mapping[str, UInt8[np.ndarray, "_ _ 3"]], height: int, label_height: int) -> dict[str, Image]:
+    """The panels in one width, of which they fill `height` together with a label between each two."""
+    from PIL import Image
+
+    room = height - (len(panels) - 1) * label_height
+    width = max(1, round(room / sum(panel.shape[0] / panel.shape[1] for panel in panels.values())))
+    pictures = {label: Image.fromarray(panel) for label, panel in panels.items()}
+    return {
+        label: picture.resize((width, max(1, int(width * picture.height / picture.width))), Image.Resampling.LANCZOS)
+        for label, picture in pictures.items()
+    }
 
 
 def write_text(image: UInt8[np.ndarray, "H W 3"], text: str, *, size: int | None = None) -> UInt8[np.ndarray, "H W 3"]:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vultus.avatars.rigged.grazing import grazing
 from vultus.avatars.rigged.parts import Parts
 from vultus.cameras import Camera
 from vultus.splats import Gaussians, RasterSettings, rasterize
@@ -24,6 +25,8 @@ _SEEN_SHARE = 0.3
 _ENOUGH = 24
 """So many seen Gaussians are needed to measure the colour of a part."""
 _NEIGHBOURS = 24
+_SPREAD = 512
+_STRANDS = 1.5
 _REACH = {"skin": (0.02, 1.0), "hair": (0.06, 1.0), "neck": (0.1, 0.3)}
 """Parts whose seen colours are continued: how far (metres), and the weight of sideways distance. A neck, like a
 collar, is much the same all around."""
@@ -107,7 +110,7 @@ def paint(
         doubtful: how much less the pictures are believed (0 to 1), where they show a surface crumpled.
     """
     # Grazing surface near the outline shows the background as much as the skin.
-    trust = seen.share * ((facing - 0.15) / 0.35).clamp(0, 1) * (1 - doubtful)
+    trust = seen.share * (1 - grazing(facing)) * (1 - doubtful)
     trust = trust * trust * (3 - 2 * trust)
     mirror = mirror_of(places)
     other = mirror.clamp_min(0)
@@ -146,6 +149,22 @@ def recolored(
     return (result / total.clamp_min(1e-6)[:, None]).clamp(0, 1)
 
 
+def _blended(
+    nearest: Float[Tensor, "T 3"],
+    distance: Float[Tensor, "T 1"],
+    target: Float[Tensor, "T 3"],
+    source: Float[Tensor, "S 3"],
+    colors: Float[Tensor, "S 3"],
+) -> Float[Tensor, "T 3"]:
+    """The nearest seen colours close by; farther away a mean over ever more of them, so that no borders show."""
+    step = -(-len(source) // _SPREAD)
+    chosen, shades = source[::step], colors[::step]
+    width = 0.5 * distance + 0.004
+    share = torch.softmax(-torch.cdist(target, chosen).square() / (2 * width.square()), dim=-1)
+    far = ((distance - 0.01) / 0.02).clamp(0, 1)
+    return (1 - far) * nearest + far * (share @ shades)
+
+
 def _continued(
     likely: Float[Tensor, "N 3"],
     name: str,
@@ -181,6 +200,7 @@ def _continued(
         return (share[..., None] * colors).sum(1) / share.sum(1, keepdim=True), nearest
 
     color, distance = smooth(places[target])
+    color = _blended(color, distance, places[target] * metric, places[source] * metric, observed[source])
     # A closed lid is as light as the cheek, not as the shade around the open eye.
     near = torch.exp(-((distance / falloff) ** 2)) * (1 - doubtful[target, None])
     value = near * color + (1 - near) * likely[target]
@@ -188,10 +208,14 @@ def _continued(
         center = places[weight > 0.5, 2].mean()
         reflected = places[target].clone()
         reflected[:, 2] = 2 * center - reflected[:, 2]
+        # Squeezed to the heights at which hair was seen; elsewhere one seen edge would be repeated over and over.
+        low, high = places[source, 1].quantile(torch.tensor([0.05, 0.95]))
+        bottom, top = places[target, 1].aminmax()
+        reflected[:, 1] = low + (reflected[:, 1] - bottom) / (top - bottom).clamp_min(1e-6) * (high - low)
         _, donor = tree.query((reflected * metric).numpy())
         donor = source[torch.from_numpy(donor)]
-        texture = (observed[donor] + 0.02) / (smooth(places[donor])[0] + 0.02)
-        value = value * texture.clamp(0.65, 1.5)
+        texture = (observed[donor].mean(-1) + 0.02) / (smooth(places[donor])[0].mean(-1) + 0.02)
+        value = value * (texture**_STRANDS).clamp(0.6, 1.6)[:, None]
     share = weight[target][:, None]
     result = likely.clone()
     result[target] = share * value.clamp(0, 1) + (1 - share) * likely[target]

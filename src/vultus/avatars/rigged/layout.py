@@ -51,6 +51,7 @@ def surface_splats(
     faces: Int[Tensor, "F 3"],
     divisions: Int[Tensor, "F"],
     *,
+    shapes: Float[Tensor, "F 3 3"] | None = None,
     overlap: float = 2.0,
     thickness: float = 0.15,
     opacity: float = 0.95,
@@ -59,8 +60,9 @@ def surface_splats(
 
     Each has the second moments of its sub-triangle times `overlap` (2: opaque also between centres) in the plane, and
     `thickness` times its smaller half-axis along the normal.
+
+    shapes: corners of every triangle in the pose in which it is to be covered; `vertices` without.
     """
-    frames = triangle_frames(vertices, faces)
     binding, places, share = [], [], []
     for number in divisions.unique().tolist():
         chosen = (divisions == number).nonzero()[:, 0]
@@ -71,7 +73,10 @@ def surface_splats(
     order = torch.cat(binding).argsort(stable=True)
     bound, place, part = torch.cat(binding)[order], torch.cat(places)[order].to(vertices), torch.cat(share)[order]
 
-    corners = _local_corners(vertices, faces, frames)
+    if shapes is None:
+        shapes = vertices[faces]
+    apart = torch.arange(shapes.numel() // 3).view(-1, 3)
+    corners = _local_corners(shapes.reshape(-1, 3), apart, triangle_frames(shapes.reshape(-1, 3), apart))
     means = (corners[bound] * place[..., None]).sum(-2)
     long, short, angle = _ellipse(corners)
     smallest = 1e-3

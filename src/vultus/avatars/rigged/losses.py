@@ -6,6 +6,8 @@ colour terms are what one view additionally needs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -85,6 +87,17 @@ def stretch_loss(scales: Float[Tensor, "N 3"], limit: float = 4.0) -> Float[Tens
     """Mean excess of the ratio of the largest to the middle scale over `limit`: needles cost, discs do not."""
     ordered = scales.sort(dim=-1).values
     return (ordered[:, 2] / ordered[:, 1].clamp_min(1e-8) - limit).clamp_min(0).mean()
+
+
+def drift_loss(
+    now: Sequence[Float[Tensor, "N _"]], first: Sequence[Float[Tensor, "N _"]], weight: Float[Tensor, "N"]
+) -> Float[Tensor, ""]:
+    """Weighted mean of how far Gaussians are from how they began: squared changes of raw values, summed.
+
+    now, first: means (triangle sizes), log scales, and unit quaternions, whose difference is half the angle turned by.
+    """
+    means, scales, turns = (((a - b) ** 2).sum(-1) for a, b in zip(now, first, strict=True))
+    return (weight * (means + scales + 0.5 * turns)).mean()
 
 
 def huber(difference: Tensor, width: float = 0.1) -> Tensor:

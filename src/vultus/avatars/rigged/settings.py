@@ -40,6 +40,8 @@ class Weights:
     anchor: pull of colours that were not seen towards their likely value.
     tracked: pull of fine-tuned head parameters towards the tracked ones.
     eyes, mouth: extra weight of those image regions.
+    grazing: weight of pixels that show skin from the side; 1: as all others.
+    drift: distance of position, size and rotation from the initial ones, where the pictures do not show them well.
     """
 
     dssim: float = 0.2
@@ -56,6 +58,8 @@ class Weights:
     tracked: float = 0.0
     eyes: float = 0.0
     mouth: float = 0.0
+    grazing: float = 1.0
+    drift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,12 @@ _PHOTO = RiggedSettings(
     layout="surface",
     splats=24_000,
     sh_degree=0,
-    largest=0.0185,
+    largest=0.0195,
     coarse=1 / 3,
     cut_neck=True,
     finetune=False,
     rates=Rates(position=0.004, position_end=0.0004, sh0=0.01, opacity=0.03, scale=0.008, rotation=0.004),
-    weights=_ONE_VIEW,
+    weights=replace(_ONE_VIEW, grazing=0.15, drift=0.12),
     densify=DensifySettings(every=0, reset_every=0, reset_at=0),
     checkpoint_every=150,
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vultus.avatars.rigged.appearance import Seen, backproject, merge, paint
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world
+from vultus.avatars.rigged.grazing import grazing
 from vultus.avatars.rigged.layout import divisions_for, published_splats, surface_splats
 from vultus.avatars.rigged.model import LocalSplats, RiggedAvatar
 from vultus.avatars.rigged.parts import (
@@ -24,8 +25,9 @@ from vultus.avatars.rigged.parts import (
 from vultus.avatars.rigged.posture import posture_of
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.avatars.rigged.shoulders import shoulder_splats
-from vultus.avatars.rigged.supervision import above_shoulders, head_height, neck_border
+from vultus.avatars.rigged.supervision import above_shoulders, neck_border
 from vultus.captures import Capture, View
+from vultus.heads.measures import head_height
 from vultus.heads.model import HeadModel
 from vultus.images.masks import erode
 from vultus.motion import HeadParams
@@ -33,8 +35,11 @@ from vultus.splats import SH_C0, Gaussians, rgb_to_sh0
 from vultus.training import step_generator
 
 _VIEWS_TO_PAINT_FROM = 8
+_OPEN_JAW = 0.35
 _LID_HOLD = 6.0
-_OUTLINE_HOLD = 8.0
+_OUTLINE_HOLD, _HAIR_OUTLINE_HOLD = 20.0, 8.0
+_MOST_TRUST = 0.97
+"""A colour that was seen may change freely, but not become one that nobody saw."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +61,21 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
     camera = capture.camera(views[0])
     surface = settings.layout == "surface"
     if surface:
+        # Areas of the mean head, so that both halves are divided alike and mirror images exist.
+        areas, _ = unfolded(head, head.neutral())
+        divisions = divisions_for(areas, importance(head), settings.splats)
         with torch.no_grad():
             vertices = head.pose(rest).vertices
-        template = head.template
-        # Areas of the mean head, so that both halves are divided alike and mirror images exist.
-        areas = _areas(template, head.faces)
-        splats, places = surface_splats(vertices, head.faces, divisions_for(areas, importance(head), settings.splats))
+        splats, places = surface_splats(vertices, head.faces, divisions, shapes=unfolded(head, rest)[1])
         rest_coefficients = splats.sh_rest.new_zeros(len(places), (settings.sh_degree + 1) ** 2 - 1, 3)
         splats = replace(splats, sh_rest=rest_coefficients)
-        extent = head_height(head)
+        extent = head_height(head, rest)
     else:
         generator = step_generator(settings.seed, 0)
         splats, places = published_splats(head.faces.shape[0], settings.sh_degree, generator), None
         extent = camera_extent(capture, views)
     posture = posture_of(capture, head, views) if settings.posture else None
-    largest = None if settings.largest is None else settings.largest * head_height(head) * float(rest.scale)
+    largest = None if settings.largest is None else settings.largest * head_height(head, rest)
     avatar = RiggedAvatar(head, rest, camera, splats, largest=largest, posture=posture)
     count = avatar.count
     anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
@@ -78,11 +83,18 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         corners = head.faces[splats.binding]
         parts = vertex_parts(head).at(corners, places)
         lids = interpolate(lid_weight(head), corners, places)
-        anchor, trust, facing = _painted(avatar, capture, views, corners, places, parts, 0.9 * lids)
-        # The outline mixes with what was behind the head, and one view never shows a closed lid.
-        grazing = 1 - ((facing - 0.1) / 0.35).clamp(0, 1)
-        hold = 1 + _LID_HOLD * lids + _OUTLINE_HOLD * grazing
-        rigid = 1 - 0.95 * parts.weights["hair"]
+        # One view shows neither a closed lid nor the wall of an open mouth.
+        folded = torch.maximum(lids, parts.weights["mouth"])
+        anchor, trust, facing = _painted(avatar, capture, views, corners, places, parts, 0.9 * folded)
+        trust = trust.clamp(max=_MOST_TRUST)
+        # The outline mixes with what was behind the head.
+        outline = _OUTLINE_HOLD + (_HAIR_OUTLINE_HOLD - _OUTLINE_HOLD) * parts.weights["hair"]
+        hold = 1 + _LID_HOLD * folded + outline * grazing(facing)
+        # Many views agree on hair that leaves the surface; one makes it ragged, with holes where no picture looks.
+        rigid = 1 - (0.95 if len(views) > 1 else 0.6) * parts.weights["hair"]
+        # What the mouth hides is stretched when it opens, and every ragged edge with it.
+        inside = parts.weights["teeth"] + parts.weights["mouth"]
+        rigid = rigid * (1 - 0.6 * lids) * (1 + parts.weights["lips"] + 4 * inside)
         with torch.no_grad():
             avatar.sh0.copy_(rgb_to_sh0(anchor)[:, None])
     if surface and settings.shoulders:
@@ -206,6 +218,19 @@ def _unbound(avatar: RiggedAvatar, params: HeadParams) -> RiggedAvatar:
     )
 
 
-def _areas(vertices: Tensor, faces: Tensor) -> Float[Tensor, "F"]:
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2
+def unfolded(head: HeadModel, params: HeadParams) -> tuple[Float[Tensor, "F"], Float[Tensor, "F 3 3"]]:
+    """Area and corners of every triangle, those of the mouth's wall as they are while it is open.
+
+    With the jaw closed they are slivers: Gaussians of that shape leave gaps as soon as it opens.
+    """
+    with torch.no_grad():
+        closed = head.pose(params).vertices
+        jaw = params.joints.get("jaw")
+        opened = closed
+        if jaw is not None:
+            turned = {**params.joints, "jaw": jaw + jaw.new_tensor([_OPEN_JAW, 0.0, 0.0])}
+            opened = head.pose(replace(params, joints=turned)).vertices
+    inside = vertex_parts(head).weights["mouth"][head.faces].amin(-1) > 0.5
+    corners = torch.where(inside[:, None, None], opened[head.faces], closed[head.faces])
+    a, b, c = corners.unbind(1)
+    return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2, corners

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.avatars.rigged.grazing import grazing_skin
 from vultus.avatars.rigged.parts import vertex_parts
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.cameras import Camera
 from vultus.captures import Capture, View
 from vultus.errors import VultusError
+from vultus.heads.measures import head_height
 from vultus.heads.model import HeadModel
 from vultus.images.masks import dilate, soften
 
@@ -51,7 +53,9 @@ class Supervision:
         self._neck = neck_border(head)
         # Hair of the nape lies behind the neck, beside which a picture shows collars.
         height = head.template[:, 1]
-        hair = (vertex_parts(head).weights["hair"] > 0.5) & (height > height.max() - 0.75 * head_height(head))
+        hair = (vertex_parts(head).weights["hair"] > 0.5) & (
+            height > height.max() - 0.75 * head_height(head, head.neutral())
+        )
         hair = hair.nonzero()[:, 0]
         self._hair = hair if hair.numel() else None
 
@@ -106,6 +110,9 @@ class Supervision:
                 keep = self._head_only(camera, vertices, silhouette)
                 color, mask = color * keep, mask * keep
             weight = self._weight(pixels, weight)
+            if settings.weights.grazing < 1:
+                aside = grazing_skin(self._head, vertices, camera)
+                weight = weight * (1 - (1 - settings.weights.grazing) * aside)
             if settings.crop:
                 left, top, right, bottom = _box(mask, pixels, camera, divisor)
                 camera = camera.cropped(left, top, right - left, bottom - top)
@@ -160,13 +167,6 @@ class Supervision:
             distance = ((x - center[0]) / spread[0]) ** 2 + ((y - center[1]) / spread[1]) ** 2
             weight = weight + extra * torch.exp(-0.5 * distance / 1.5**2)[..., None]
         return weight
-
-
-def head_height(head: HeadModel) -> float:
-    """Height of the rest head without neck and bust, metres: from the chin to the crown."""
-    y = head.template[:, 1]
-    chin = y[head.regions["face"].long()].min() if "face" in head.regions else y.min()
-    return float(y.max() - chin)
 
 
 def _head_height_pixels(camera: Camera, vertices: Tensor) -> float:

@@ -27,6 +27,7 @@ from vultus.training import shuffled_index
 _COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 _FLATTEST, _THICKEST = -7.0, 0.35
 _FARTHEST = 3.0
+_SHAPE = ("means", "log_scales", "rotations")
 _FAINT, _FAINT_OPACITY = 0.02, 0.0002
 
 
@@ -64,6 +65,8 @@ class RiggedTask:
         self._fitted = FittedMotion(capture.motion)
         self._fits = settings.finetune and settings.bind
         self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold, "beyond": beyond}
+        if settings.weights.drift:
+            self._kept |= {f"first.{name}": getattr(avatar, name).detach().clone() for name in _SHAPE}
         self._statistics = Statistics.zeros(avatar.count)
         self._initial_count = avatar.count
         self._frames: dict[int, TriangleFrames] = {}
@@ -110,7 +113,7 @@ class RiggedTask:
         target = example.over(background)
         loss = losses.image_loss(rendering.color, target, weights.dssim, example.weight, gray=weights.gray_dssim)
         if weights.alpha:
-            loss = loss + weights.alpha * (rendering.alpha - example.mask).abs().mean()
+            loss = loss + weights.alpha * (example.weight.clamp(max=1) * (rendering.alpha - example.mask).abs()).mean()
         loss = loss + self._regularisers(rendering.raster, view)
         with torch.no_grad():
             quality = float(psnr(rendering.color.clamp(0, 1), target))
@@ -123,6 +126,8 @@ class RiggedTask:
             return total
         scales = avatar.log_scales.exp()
         visible = raster.radii.amax(-1) > 0
+        doubt = (1 - self._kept["trust"]) * self._kept["hold"]
+        firm = self._kept["rigid"] * (1 + doubt) if weights.drift else self._kept["rigid"]
         if weights.position:
             near = visible & ~self._kept["beyond"]
             total = total + weights.position * losses.position_loss(avatar.means, near, weights.position_threshold)
@@ -133,14 +138,19 @@ class RiggedTask:
         if weights.stretch:
             total = total + weights.stretch * losses.stretch_loss(scales)
         if weights.opacity:
-            total = total + weights.opacity * (self._kept["rigid"] * (1 - avatar.opacities.sigmoid())).mean()
+            total = total + weights.opacity * (firm * (1 - avatar.opacities.sigmoid())).mean()
+        if weights.drift:
+            now, first = ([source(name) for name in _SHAPE] for source in (avatar.get_parameter, self._first))
+            total = total + weights.drift * losses.drift_loss(now, first, self._kept["rigid"] * firm)
         if weights.anchor:
             color = avatar.sh0[:, 0] * SH_C0 + 0.5
-            doubt = (1 - self._kept["trust"]) * self._kept["hold"]
             total = total + weights.anchor * (doubt[:, None] * losses.huber(color - self._kept["anchor"])).mean()
         if weights.tracked and self._fits:
             total = total + weights.tracked * self._fitted.change(view.timestep)
         return total
+
+    def _first(self, name: str) -> Tensor:
+        return self._kept[f"first.{name}"]
 
     def before_update(self, step: int, generator: torch.Generator) -> None:
         settings, densify = self.settings, self.settings.densify
