@@ -19,6 +19,7 @@ def track(
     last: int | None = None,
     focal: float | None = None,
     smooth: float = 1.0,
+    photometric: bool = True,
     hair: bool = True,
 ) -> None:
     """Fit the head model to a photo or a video; write a capture that `vultus train` takes.
@@ -36,6 +37,7 @@ def track(
         last: Last frame of a video to use; default: its end.
         focal: Focal length in pixels of the input, if known; default: from a photo's metadata, else estimated.
         smooth: How strongly movement is smoothed over time; 0: not at all.
+        photometric: Refine a video's fit by the pictures themselves, after the landmarks.
         hair: Move the scalp of the mesh out to where the hair ends, where that matches the outline better.
     """
     import shlex
@@ -45,7 +47,16 @@ def track(
     from vultus.tracking.track import TrackSettings
     from vultus.tracking.track import track as track_source
 
-    settings = TrackSettings(size=size, first=first, last=last, face=face, focal=focal, smooth=smooth, hair=hair)
+    settings = TrackSettings(
+        size=size,
+        first=first,
+        last=last,
+        face=face,
+        focal=focal,
+        smooth=smooth,
+        photometric=photometric,
+        hair=hair,
+    )
     with progress_bars() as progress:
         capture = track_source(input, output, head=load_head(head), settings=settings, progress=progress)
     print(f"capture        {output} ({len(capture.views)} frames)")

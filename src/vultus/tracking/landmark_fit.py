@@ -470,7 +470,7 @@ def _as_fit(
 
 
 def _with_drivers_in_range(model: LandmarkModel, layout: Layout, state: State) -> State:
-    """Outside 0 to 1 the landmark model goes on where the head model cuts correctives off, so the result stays inside."""
+    """Outside 0 to 1 the landmark model goes on where the head model cuts correctives off: the result stays inside."""
     frames = state.frames.clone()
     for driver in model.corrective_drivers.tolist():
         if driver in layout.expression:

@@ -216,9 +216,13 @@ class LandmarkState:
         columns = model.pose_columns(joint)
         if columns is None:
             return result
-        everything = torch.eye(3, dtype=lever.dtype).expand(*lever.shape[:2], 3, 3)
         bent = skew(left_jacobian(axis_angle).transpose(-1, -2)) @ self.local_rotations[:, joint, None]  # ∂R/∂ω_k
-        return result + self.coefficient_derivative(columns, everything) @ bent.flatten(2).transpose(1, 2)[:, None]
+        # Few landmarks have such correctives: eyes move lids, and little else.
+        rows = model.basis[..., columns].abs().amax((0, 2, 3)).nonzero()[:, 0]
+        part = replace(self, model=model.select(rows), parts=self.parts[:, :, rows])
+        everything = torch.eye(3, dtype=lever.dtype).expand(len(lever), len(rows), 3, 3)
+        change = part.coefficient_derivative(columns, everything) @ bent.flatten(2).transpose(1, 2)[:, None]
+        return result.index_add(1, rows, change)
 
 
 def skew(v: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3 3"]:

@@ -32,7 +32,7 @@ _SIDE, _SAMPLES = 256, 2000
 _SCALES = ((2.0, 10.0), (1.0, 6.0))
 """Local contrast is what lies between two blurs of a crop (standard deviations in its pixels), coarse first."""
 _NOISE, _SHARE, _LANDMARKS = 0.03, 0.05, 0.1
-_KEY_FRAMES, _FEWEST = 48, 8
+_KEY_FRAMES, _FEWEST, _TURNS = 48, 8, 3
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def surface_samples(head: SkinnedHead) -> LandmarkSet:
     if "neck" in head.regions:
         low[head.regions["neck"]] = True
     skin = torch.zeros_like(low)
-    skin[head.regions["skin"]] = True
+    skin[head.regions["skin" if "skin" in head.regions else "face"]] = True
     chosen = (skin & ~bust & ~low).nonzero()[:, 0]
     return vertex_landmarks(head, chosen[:: max(1, len(chosen) // _SAMPLES)])
 
@@ -236,20 +236,25 @@ def refine_fit(
         problem = replace(problem, tied=np.zeros_like(problem.tied))
         textures = []
         for scales in _SCALES:
-            texture, seen = None, crops.select(key).contrast(*scales)
-            for _ in range(3):
+            seen = crops.select(key).contrast(*scales)
+            task = _with_pictures(head, problem, state, surface, seen, None)
+            for turn in range(_TURNS):
+                progress("learning the surface", len(textures) * _TURNS + turn, len(_SCALES) * _TURNS, {})
+                state = _settle(task, state, free_identity=True, iterations=4)
                 task = _with_pictures(head, problem, state, surface, seen, None)
-                state, texture = _settle(task, state, free_identity=True, iterations=4), task.known_texture
-            textures.append(_over_vertices(head, surface, texture))
+            textures.append(_over_vertices(head, surface, task.known_texture))
+        progress("learning the surface", len(_SCALES) * _TURNS, len(_SCALES) * _TURNS, {})
         shared = replace(fit.shared, identity=state.identity.float(), texture=torch.stack(textures).float())
         fit = fit_landmarks(head, observations, settings, shared)
     texture = fit.shared.texture
     if texture is None:
         return fit
     problem, state, used = problem_of(head, observations, fit, settings)
-    for values, scales in zip(texture.double(), _SCALES, strict=True):
+    for done, (values, scales) in enumerate(zip(texture.double(), _SCALES, strict=True)):
+        progress("following the surface", done, len(_SCALES), {})
         task = _with_pictures(head, problem, state, surface, crops.contrast(*scales), values[surface.ids])
         state = _settle(task, state, free_identity=False, iterations=4)
+    progress("following the surface", len(_SCALES), len(_SCALES), {})
     return with_state(head, fit, problem, state, used)
 
 

@@ -79,8 +79,9 @@ def _columns(features: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 28"]:
     )
 
 
-def bust_share(head: SkinnedHead) -> Float[Tensor, "V"]:
+def bust_share(head: HeadModel) -> Float[Tensor, "V"]:
     """How far a vertex goes with the bust: the root joint's skinning weight."""
+    assert isinstance(head, SkinnedHead), "only a skinned head has a bust that follows a joint"
     return head.weights[:, head.joint_names.index("root")]
 
 
