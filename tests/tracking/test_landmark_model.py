@@ -57,20 +57,22 @@ def test_derivatives_equal_automatic_differentiation(toy_head: SkinnedHead) -> N
         torch.testing.assert_close(derivative, by_angles[:, :, 0, joint], atol=1e-9, rtol=1e-7)
 
 
-def test_moving_points_on_the_rest_head(toy_head: SkinnedHead) -> None:
+def test_shapes_of_ones_own_move_points_as_the_rest_head_is_moved(toy_head: SkinnedHead) -> None:
     identity, expression, angles, translation = _parameters(toy_head, 2)
     model = LandmarkModel.of(toy_head, toy_head.landmark_sets["ibug68"])
     joints = _joints(toy_head, angles)
-
-    def points(offsets: torch.Tensor) -> torch.Tensor:
-        return model.moved(offsets).evaluate(identity, expression, joints, translation).points
-
-    zero = torch.zeros(68, 3, dtype=torch.float64)
-    state = model.evaluate(identity, expression, joints, translation)
-    torch.testing.assert_close(points(zero), state.points)
-    expected = torch.autograd.functional.jacobian(points, zero)  # [N, L, 3, L, 3]
-    own = state.offset_derivative(torch.eye(3, dtype=torch.float64).expand(2, 68, 3, 3))
-    torch.testing.assert_close(own, torch.einsum("nlclk->nlck", expected), atol=1e-12, rtol=0)
+    shapes = 0.01 * torch.randn(68, 3, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    amounts = torch.tensor([0.7, -0.4], dtype=torch.float64)
+    moved = model.moved(shapes @ amounts).evaluate(identity, expression, joints, translation)
+    extended = model.with_shapes(shapes)
+    shaped = extended.evaluate(torch.cat([identity, amounts]), expression, joints, translation)
+    torch.testing.assert_close(shaped.points, moved.points)
+    plain = model.evaluate(identity, expression, joints, translation)
+    assert float((shaped.points - plain.points).norm(dim=-1).min()) > 1e-5
+    everything = torch.eye(3, dtype=torch.float64).expand(2, 68, 3, 3)
+    torch.testing.assert_close(
+        (shaped.identity_derivative(everything)[..., -2:] @ amounts), shaped.points - plain.points
+    )
 
 
 def test_no_kink_where_a_corrective_starts(builtin: SkinnedHead) -> None:

@@ -21,6 +21,7 @@ from vultus.tracking.detectors import mp478_to_ibug70
 from vultus.tracking.landmark_model import LandmarkModel
 from vultus.tracking.landmark_regions import (
     base_weights,
+    biased_groups,
     closures,
     fitted_points,
     outer_eye_corners,
@@ -41,6 +42,9 @@ _SMOOTH_SIGMA = {
 }
 """Standard deviations of second differences between frames at 25 per second: radians, metres, blendshape weights."""
 
+_BIAS_SIGMA = 0.0063
+"""Of the shift of a biased group: 0.07 of the outer eye distance in metres (specification 2.7)."""
+
 _JOINT_SIGMA = {"jaw": (0.3, 0.03, 0.02), "neck": (0.2, 0.2, 0.2), "left_eye": (0.3, 0.4), "right_eye": (0.3, 0.4)}
 _NOT_FITTED = ("mouthClose", "cheekPuff", "tongueOut")
 """Shapes that points on the face do not show: they would only soak up errors."""
@@ -53,6 +57,8 @@ _JAW_SHAPE = "jawOpen"
 class SharedFit:
     """What all frames of one person and camera have in common. `focal` is in pixels of a `width`×`height` image.
 
+    `bias` is by how much (metres on the rest head) the detector places groups of points off the head's own ones, for
+    detectors that are known to (`biased_groups`); residuals that are reported never have it taken off.
     `texture` is the local contrast of every vertex at the scales of the photometric refinement (NaN: never seen).
     A capture adds the person's `neutral`, the `shift` (metres) that moved its world's origin into the head, and the
     `crop` of its pictures (centre x, y and side in pixels of the footage): further footage of the same take then gets
@@ -69,6 +75,7 @@ class SharedFit:
     shift: Float[Tensor, "3"] | None = None
     crop: tuple[float, float, float] | None = None
     texture: Float[Tensor, "K V"] | None = None
+    bias: Float[Tensor, "G 3"] | None = None
 
     def focal_for(self, width: int, height: int) -> float:
         """The focal length for another resolution of the same view.
@@ -135,15 +142,18 @@ def fit_landmarks(
     focal = settings.focal
     if shared is not None:
         focal = shared.focal_for(observations.width, observations.height)
-    identity = None if shared is None else shared.identity.double()
+    identity, bias = (None, None) if shared is None else (shared.identity.double(), shared.bias)
     if identity is None and len(seen) > 1:
         frames = np.flatnonzero(seen)
         spread = np.linspace(0, len(frames) - 1, min(settings.key_frames, len(frames))).round().astype(int)
         key = observations.select(frames[np.unique(spread)])
-        state, _, _ = _solve(head, model, key, replace(settings, smooth=0.0), focal, None)
-        identity, focal = state.identity, float(np.exp(state.log_focal))
-    state, converged, iterations = _solve(head, model, observations, settings, focal, identity)
-    return _as_fit(head, model, observations, settings, state, shared, converged, iterations)
+        free = _with_free_bias(model, key, _votes(settings, key))
+        state, _, _ = _solve(head, free, key, replace(settings, smooth=0.0), focal, None)
+        identity, focal = state.identity[: model.identity_count], float(np.exp(state.log_focal))
+        bias = _bias_of(state.identity[model.identity_count :], _votes(settings, key))
+    placed = model.moved(_offsets(model, observations.set_name, bias))
+    state, converged, iterations = _solve(head, placed, observations, settings, focal, identity)
+    return _as_fit(head, model, observations, settings, state, shared, converged, iterations, bias)
 
 
 def problem_of(
@@ -151,6 +161,7 @@ def problem_of(
 ) -> tuple[Problem, State, Observations]:
     """The energy that `fit_landmarks` minimised, where it ended, and the points used: for what goes on from there."""
     model, observations = _prepared(head, observations, fit.shared.offset)
+    model = model.moved(_offsets(model, observations.set_name, fit.shared.bias))
     layout = _layout(head, settings)
     problem = _problem(head, model, layout, observations, settings, fit.eye_distance, fit.shared.focal)
     frames = torch.zeros(len(observations.points), layout.size, dtype=torch.float64)
@@ -166,7 +177,8 @@ def with_state(head: SkinnedHead, fit: Fit, problem: Problem, state: State, obse
     """A fit that ended at another state of its problem."""
     shared = replace(fit.shared, identity=state.identity.float())
     settings = FitSettings(free_neck=problem.layout.has("neck"))
-    return _as_fit(head, problem.model, observations, settings, state, shared, fit.converged, fit.iterations)
+    model = problem.model.moved(-_offsets(problem.model, observations.set_name, shared.bias))
+    return _as_fit(head, model, observations, settings, state, shared, fit.converged, fit.iterations)
 
 
 def _prepared(
@@ -177,6 +189,34 @@ def _prepared(
     model = LandmarkModel.of(head, embedding_of(head, landmark_set), offset)
     rows = fitted_points(observations.set_name, model.ids.numpy())
     return model.select(torch.from_numpy(rows)), replace(observations, points=observations.points[:, rows])
+
+
+def _votes(settings: FitSettings, observations: Observations) -> float:
+    """How often the priors of what frames share count."""
+    return max(1.0, settings.bias_share * len(observations.points))
+
+
+def _with_free_bias(model: LandmarkModel, observations: Observations, votes: float) -> LandmarkModel:
+    """The model with further identity coefficients that shift the groups of points a detector places off the head's.
+
+    Such a bias is the same in all frames: left to the pose, it would turn the head. Priors of what frames share count
+    `votes` times, which is for errors not known of; these are known of, so theirs is to count once.
+    """
+    groups = torch.from_numpy(biased_groups(observations.set_name, model.ids.numpy()))
+    shifts = torch.einsum("lg,cd->lcgd", groups.double(), torch.eye(3, dtype=torch.float64)).flatten(2)
+    return model.with_shapes(_BIAS_SIGMA * votes**0.5 * shifts)
+
+
+def _bias_of(coefficients: Float64[Tensor, "K"], votes: float) -> Float[Tensor, "G 3"] | None:
+    return (_BIAS_SIGMA * votes**0.5 * coefficients).reshape(-1, 3).float() if len(coefficients) else None
+
+
+def _offsets(model: LandmarkModel, set_name: str, bias: Float[Tensor, "G 3"] | None) -> Float64[Tensor, "L 3"]:
+    """The bias of every point. One that was estimated for another detector does not count."""
+    groups = torch.from_numpy(biased_groups(set_name, model.ids.numpy())).double()
+    if bias is None or groups.shape[1] != len(bias):
+        return torch.zeros(len(model.ids), 3, dtype=torch.float64)
+    return groups @ bias.double()
 
 
 def _as_landmark_set(head: SkinnedHead, observations: Observations) -> tuple[Observations, str]:
@@ -382,7 +422,7 @@ def _problem(
     if len(shots) > 2:
         tied = settings.smooth * ((shots[:-2] == shots[1:-1]) & (shots[1:-1] == shots[2:])).astype(np.float64)
     longer = max(observations.width, observations.height)
-    shared_votes = max(1.0, settings.bias_share * len(observations.points))
+    shared_votes = _votes(settings, observations)
     return Problem(
         model=model,
         layout=layout,
@@ -434,13 +474,15 @@ def _as_fit(
     shared: SharedFit | None,
     converged: bool,
     iterations: int,
+    bias: Float[Tensor, "G 3"] | None = None,
 ) -> Fit:
     layout = _layout(head, settings)
     state = _with_drivers_in_range(model, layout, state)
     count = len(state.frames)
     focal = float(np.exp(state.log_focal))
     if shared is None:
-        shared = SharedFit(head.fingerprint, state.identity.float(), focal, observations.width, observations.height)
+        size = observations.width, observations.height
+        shared = SharedFit(head.fingerprint, state.identity.float(), focal, *size, bias=bias)
     joints = {name: angles.float() for name, angles in layout.joints(state.frames).items()}
     params = replace(
         head.neutral(count),

@@ -92,6 +92,18 @@ class LandmarkModel:
         basis[..., 0] += self.weights[..., None] * offsets
         return replace(self, basis=basis)
 
+    def with_shapes(self, shapes: Float[Tensor, "L 3 M"]) -> LandmarkModel:
+        """The model with M more identity coefficients, each of which moves landmarks on the rest head (metres)."""
+        last = 1 + self.identity_count
+        shared = self.weights[..., None, None] * shapes
+        still = self.joint_basis.new_zeros(*self.joint_basis.shape[:2], shapes.shape[-1])
+        return replace(
+            self,
+            basis=torch.cat([self.basis[..., :last], shared, self.basis[..., last:]], -1),
+            joint_basis=torch.cat([self.joint_basis[..., :last], still, self.joint_basis[..., last:]], -1),
+            identity_count=self.identity_count + shapes.shape[-1],
+        )
+
     def pose_columns(self, joint: int) -> Int[Tensor, "9"] | None:
         """The columns of the bases that a joint's rotation drives; None if they move nothing."""
         last = self.basis.shape[-1] - 9 * (len(self.parents) - 1)
@@ -193,10 +205,6 @@ class LandmarkState:
             return result
         slope = 4 - 8 * self.expression[:, bent]
         return result.index_add(-1, bent, correction * slope[:, None, None])
-
-    def offset_derivative(self, onto: Float[Tensor, "N L R 3"]) -> Float[Tensor, "N L R 3"]:
-        """`onto` times ∂X/∂(a landmark's own offset on the rest head), see `LandmarkModel.moved`."""
-        return onto @ torch.einsum("jl,njcd->nlcd", self.model.weights, self.rotation)
 
     def joint_derivative(self, joint: int, axis_angle: Float[Tensor, "N 3"]) -> Float[Tensor, "N L 3 3"]:
         """∂X/∂(axis-angle of one joint), with the pose correctives that it drives."""

@@ -4,7 +4,7 @@ which: per landmark set, by the set's own point numbers (specifications 2.1, 2.6
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 TRUSTED = ("eyes", "nose", "mouth")
 """Regions whose points mean the same on a face model as for a detector; error figures are taken over them."""
@@ -144,6 +144,9 @@ _CLOSURES = {
     "ibug": {"lids": [(37, 41), (38, 40), (43, 47), (44, 46)], "lips": [(61, 67), (62, 66), (63, 65)]},
 }
 _OUTER_EYE_CORNERS = {"mp478": (33, 263), "ibug": (36, 45)}
+_BIASED = {"mp478": (), "ibug": (range(17, 22), range(22, 27), range(6), range(6, 11), range(11, 17))}
+"""Groups of points with one constant bias: brows, and jaw by side and chin. MediaPipe's points were placed on the
+built-in head, so they have none to speak of; allowing for one lets brows and jaw of real people go astray."""
 _LEFT_RIGHT_IRIS = {"mp478": (473, 468), "ibug": (69, 68)}
 
 
@@ -210,6 +213,12 @@ def closures(set_name: str, ids: Int64[np.ndarray, "L"], kind: str) -> list[tupl
     row = {int(point): index for index, point in enumerate(ids)}
     pairs = _CLOSURES[_family(set_name)][kind]
     return [(row[upper], row[lower]) for upper, lower in pairs if upper in row and lower in row]
+
+
+def biased_groups(set_name: str, ids: Int64[np.ndarray, "L"]) -> Bool[np.ndarray, "L G"]:
+    """Which points belong to which group that the detector places elsewhere than the head model does."""
+    groups = _BIASED[_family(set_name)]
+    return np.array([[int(point) in group for group in groups] for point in ids], bool).reshape(len(ids), len(groups))
 
 
 def outer_eye_corners(set_name: str) -> tuple[int, int]:

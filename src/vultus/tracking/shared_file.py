@@ -29,6 +29,8 @@ def write_shared(folder: str | Path, shared: SharedFit) -> None:
         arrays["offset"] = shared.offset.numpy()
     if shared.texture is not None:
         arrays["texture"] = shared.texture.numpy()
+    if shared.bias is not None:
+        arrays["bias"] = shared.bias.numpy()
     if shared.shift is not None:
         arrays["shift"] = shared.shift.numpy()
     if shared.crop is not None:
@@ -88,6 +90,7 @@ def read_shared(folder: str | Path, head: HeadModel) -> SharedFit:
             shift=torch.from_numpy(arrays["shift"]).float().reshape(3) if "shift" in arrays else None,
             crop=(crop[0], crop[1], crop[2]) if crop is not None else None,
             texture=texture,
+            bias=torch.from_numpy(arrays["bias"]).float().reshape(-1, 3) if "bias" in arrays else None,
         )
     except (KeyError, ValueError, RuntimeError, TypeError, IndexError) as error:
         raise VultusError(f"{path}: is damaged ({error}); track the footage again") from error
