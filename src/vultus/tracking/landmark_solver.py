@@ -108,6 +108,18 @@ class Problem:
         image = torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
         return image * float(np.exp(log_focal)) + points.new_tensor(self.principal)
 
+    def projection_derivative(
+        self, points: Float64[Tensor, "N L 3"], log_focal: float
+    ) -> tuple[Float64[Tensor, "N L 2 3"], Float64[Tensor, "N L 2"]]:
+        """Derivatives of `project`: by the points (pixels per metre), and by the logarithm of the focal length."""
+        focal = float(np.exp(log_focal))
+        depth = CAMERA_DISTANCE - points[..., 2]
+        image = focal * torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
+        projection = points.new_zeros(*points.shape[:2], 2, 3)
+        projection[..., 0, 0], projection[..., 1, 1] = focal / depth, -focal / depth
+        projection[..., 2] = image / depth[..., None]
+        return projection, image
+
     def residuals(self, state: State, frames: slice = slice(None)) -> Float64[Tensor, "N L 2"]:
         """Projected minus detected points in pixels; zero where a point was not seen."""
         projected = self.project(self.landmarks(state, frames).points, state.log_focal)
@@ -151,16 +163,10 @@ class Problem:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Hessian blocks and gradients [N, P+Q, P+Q+1] of the data, summed over nothing; last column the gradient."""
         blocks = []
-        focal = float(np.exp(state.log_focal))
         for start in range(0, len(state.frames), _CHUNK):
             frames = slice(start, start + _CHUNK)
             landmarks = self.landmarks(state, frames)
-            points = landmarks.points
-            depth = CAMERA_DISTANCE - points[..., 2]
-            image = focal * torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
-            projection = points.new_zeros(*points.shape[:2], 2, 3)
-            projection[..., 0, 0], projection[..., 1, 1] = focal / depth, -focal / depth
-            projection[..., 2] = image / depth[..., None]
+            projection, image = self.projection_derivative(landmarks.points, state.log_focal)
             parts = self._frame_derivative(landmarks, state.frames[frames], free_frame, projection)
             if free_identity:
                 parts.append(landmarks.identity_derivative(projection))

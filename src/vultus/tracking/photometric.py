@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float64, Shaped
+from jaxtyping import Bool, Float16, Float64, Shaped
 from torch import Tensor
 
 from vultus.cameras import Camera
@@ -37,7 +37,10 @@ _KEY_FRAMES, _FEWEST, _TURNS = 48, 8, 3
 
 @dataclass(frozen=True)
 class Crops:
-    """Small pictures around the face, of side S. Pixel (x, y) is at `origin + scale · (x, y)` in the footage."""
+    """Small pictures around the face, of side S: grey bytes, or local contrast (see `contrast`).
+
+    Pixel (x, y) is at `origin + scale · (x, y)` in the footage, in pixels there.
+    """
 
     images: Shaped[Tensor, "N S S"]
     origin: Float64[Tensor, "N 2"]
@@ -98,28 +101,25 @@ class PhotometricProblem(Problem):
             total += self.share * float((self.visible[frames] * _robust(residual)).nansum())
         return total
 
-    def normal_equations(self, state, free_frame, free_identity, free_focal):
+    def normal_equations(
+        self, state: State, free_frame: Bool[Tensor, "P"], free_identity: bool, free_focal: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         hessian, gradient = super().normal_equations(state, free_frame, free_identity, free_focal)
         hessian, gradient = hessian.copy(), gradient.copy()
-        focal = float(np.exp(state.log_focal))
         for frames in _chunks(len(state.frames)):
             part = state.frames[frames]
             joints, expression = self.layout.joints(part), self.layout.expressions(part)
             surface = self.surface.evaluate(state.identity, expression, joints, part[:, 3:6])
-            points = surface.points
-            pixels = self._into_crop(self.project(points, state.log_focal), frames)
+            pixels = self._into_crop(self.project(surface.points, state.log_focal), frames)
             value, slope = _sample_with_slope(self.crops.images[frames], pixels)
-            slope = slope / self.crops.scale[frames, None, None]
-            depth = CAMERA_DISTANCE - points[..., 2]
-            image = focal * torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
-            onto = torch.stack(
-                [slope[..., 0] * focal / depth, -slope[..., 1] * focal / depth, (slope * image).sum(-1) / depth], -1
-            )[:, :, None]
+            slope = (slope / self.crops.scale[frames, None, None])[:, :, None]
+            projection, by_focal = self.projection_derivative(surface.points, state.log_focal)
+            onto = slope @ projection
             columns = self._frame_derivative(surface, part, free_frame, onto)
             if free_identity:
                 columns.append(surface.identity_derivative(onto))
             if free_focal:
-                columns.append((slope * image).sum(-1)[..., None, None])
+                columns.append(slope @ by_focal[..., None])
             jacobian = torch.cat(columns, -1)[:, :, 0]
             residual = (value - self.texture) / self.noise
             weight = self.share * self.visible[frames] / torch.sqrt(1 + residual**2) / self.noise
