@@ -19,7 +19,7 @@ def spz_file(version, splats, degree=0, bits=12, flags=0, tail=b""):
     body = b"".join(struct.pack("<i", p)[:3] for s in splats for p in s["position"])
     for name in ("alpha", "color", "scale", "rotation", "sh"):
         body += b"".join(bytes(s.get(name, b"")) for s in splats)
-    return gzip.compress(spz_header(version, len(splats), degree, bits, flags) + body + tail)
+    return gzip.compress(spz_header(version, len(splats), degree, bits, flags) + body + tail, mtime=0)
 
 
 def packed_ply(chunks, vertices, harmonics=None, chunk_properties=18, counts=None):
