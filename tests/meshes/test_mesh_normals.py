@@ -2,14 +2,9 @@
 
 import numpy as np
 import torch
+from mesh_shapes import CUBE, CUBE_FACES
 
 from vultus.meshes import closest_points, face_normals, vertex_normals
-
-CUBE = torch.tensor([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
-CUBE_FACES = torch.tensor(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
-     [1, 5, 7], [1, 7, 3]]
-)  # fmt: skip
 
 
 def test_faces_of_a_cube_point_outward():

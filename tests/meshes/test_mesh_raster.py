@@ -2,33 +2,11 @@
 
 import pytest
 import torch
+from mesh_shapes import random_camera, random_mesh, sphere
 
 from vultus.cameras import Camera, look_at
 from vultus.errors import VultusError
 from vultus.meshes import barycentric_at, interpolate, rasterize_mesh
-
-
-def random_mesh(seed, vertices=40, faces=60):
-    generator = torch.Generator().manual_seed(seed)
-    points = torch.randn(vertices, 3, generator=generator) * torch.tensor([0.4, 0.4, 0.3])
-    return points, torch.randint(0, vertices, (faces, 3), generator=generator)
-
-
-def random_camera(seed, width=37, height=29):
-    generator = torch.Generator().manual_seed(1000 + seed)
-    eye = torch.randn(3, generator=generator)
-    pose = look_at(eye / eye.norm() * 1.2, torch.zeros(3))
-    return Camera.from_focal(30.0, width, height, pose, principal=(width / 2 + 1.3, height / 2 - 0.7))
-
-
-def sphere(rings=24, segments=48):
-    theta = torch.linspace(0, torch.pi, rings + 1)[:, None]
-    phi = torch.arange(segments)[None] * (2 * torch.pi / segments)
-    points = torch.stack([theta.sin() * phi.cos(), theta.sin() * phi.sin(), theta.cos().expand(-1, segments)], dim=-1)
-    i, j = torch.meshgrid(torch.arange(rings), torch.arange(segments), indexing="ij")
-    a, b, c, d = (r * segments + s % segments for r, s in [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)])
-    faces = torch.cat([torch.stack([a, b, c], -1).reshape(-1, 3), torch.stack([a, c, d], -1).reshape(-1, 3)])
-    return points.reshape(-1, 3), faces
 
 
 @pytest.mark.parametrize("seed", range(8))

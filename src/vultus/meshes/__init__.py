@@ -1,5 +1,6 @@
 """Mathematics of triangle meshes: drawing, interpolation, normals, closest points."""
 
+from vultus.meshes.antialias import antialias, face_neighbors
 from vultus.meshes.closest import ClosestPoints, closest_points
 from vultus.meshes.normals import face_normals, vertex_normals
 from vultus.meshes.rasterize import MeshRaster, barycentric_at, interpolate, rasterize_mesh
@@ -7,8 +8,10 @@ from vultus.meshes.rasterize import MeshRaster, barycentric_at, interpolate, ras
 __all__ = [
     "ClosestPoints",
     "MeshRaster",
+    "antialias",
     "barycentric_at",
     "closest_points",
+    "face_neighbors",
     "face_normals",
     "interpolate",
     "rasterize_mesh",

@@ -128,7 +128,7 @@ def draw_reference(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], ca
         raise VultusError("the camera cannot be used: its matrices hold numbers that are not finite, or focal length 0")
     points = vertices.double() @ view[:3, :3].T + view[:3, 3]
     y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
-    rays = _rays(x.double(), y.double(), K)
+    rays = pixel_rays(x.double(), y.double(), K)
     face_ids = torch.full((camera.height, camera.width), -1)
     depth = torch.full((camera.height, camera.width), float("inf"))
     barycentric = torch.zeros(camera.height, camera.width, 3)
@@ -147,7 +147,7 @@ def draw_reference(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], ca
     return MeshRaster(face_ids, barycentric, depth)
 
 
-def _rays(x: Tensor, y: Tensor, K: Float[Tensor, "*#B 3 3"]) -> Float[Tensor, "*B 3"]:
+def pixel_rays(x: Tensor, y: Tensor, K: Float[Tensor, "*#B 3 3"]) -> Float[Tensor, "*B 3"]:
     """Camera-space directions (z = 1) of the image points (x, y), pixels."""
     u, v = (x - K[..., 0, 2]) / K[..., 0, 0], (y - K[..., 1, 2]) / K[..., 1, 1]
     return torch.stack([u, v, torch.ones_like(u)], dim=-1)
@@ -171,7 +171,7 @@ def barycentric_at(
     points = points.expand(*batch, *points.shape[-2:]).reshape(batch.numel(), *points.shape[-2:])
     K = camera.K.expand(*batch, 3, 3).reshape(-1, 3, 3)[image]
     triangle = points[image[:, None], corners]
-    rays = _rays(column.to(points.dtype) + 0.5, row.to(points.dtype) + 0.5, K)
+    rays = pixel_rays(column.to(points.dtype) + 0.5, row.to(points.dtype) + 0.5, K)
     # Offsets from the first corner keep the digits that a cross product of far points would lose.
     origin, edge1, edge2 = triangle[:, 0], triangle[:, 1] - triangle[:, 0], triangle[:, 2] - triangle[:, 0]
     across = torch.linalg.cross(rays, edge2)
