@@ -56,13 +56,61 @@ def test_gradients_reach_vertices_camera_and_attributes():
     ids = rasterize_mesh(vertices, faces, camera).face_ids
     assert (ids >= 0).sum() > 10
 
-    def colors(points, attributes, pose):
-        view = Camera(pose, camera.K, camera.width, camera.height)
+    def colors(points, attributes, pose, K):
+        view = Camera(pose, K, camera.width, camera.height)
         return interpolate(attributes, faces, ids, barycentric_at(points, faces, view, ids))
 
     attributes = torch.randn(12, 4, dtype=torch.float64)
-    inputs = [t.clone().requires_grad_() for t in (vertices.double(), attributes, camera.world_to_camera)]
+    inputs = [t.clone().requires_grad_() for t in (vertices.double(), attributes, camera.world_to_camera, camera.K)]
     assert torch.autograd.gradcheck(colors, inputs, eps=1e-7, atol=1e-4, rtol=1e-3)
+
+
+def test_values_and_gradients_equal_those_of_the_image_plane():
+    # Another way to the same weights: areas in the image, divided by depth.
+    vertices, faces = sphere(8, 12)
+    camera = Camera.from_focal(40.0, 31, 27, look_at(torch.tensor([0.5, 0.2, 2.5]), torch.zeros(3)))
+    camera = camera.to(dtype=torch.float64)
+    ids = rasterize_mesh(vertices, faces, camera).face_ids
+    y, x = (ids >= 0).nonzero(as_tuple=True)
+    attributes = torch.randn(len(vertices), 3, dtype=torch.float64)
+    wanted = torch.randn(27, 31, 3, dtype=torch.float64)
+
+    def plane(points):
+        corners = faces[ids[y, x]]
+        (a, b, c), depth = camera.project(points)[corners].unbind(1), camera.to_camera(points)[corners][..., 2]
+        p = torch.stack([x, y], -1) + 0.5
+        areas = [(v - u)[:, 0] * (p - u)[:, 1] - (v - u)[:, 1] * (p - u)[:, 0] for u, v in ((b, c), (c, a), (a, b))]
+        weights = torch.stack(areas, -1) / depth
+        inside = ((weights / weights.sum(-1, keepdim=True))[..., None] * attributes[corners]).sum(1)
+        return torch.zeros(27, 31, 3, dtype=torch.float64).index_put((y, x), inside)
+
+    def ours(points):
+        return interpolate(attributes, faces, ids, barycentric_at(points, faces, camera, ids))
+
+    results = []
+    for image_of in (ours, plane):
+        points = vertices.double().requires_grad_()
+        image = image_of(points)
+        (image * wanted).sum().backward()
+        results.append((image.detach(), points.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_of_a_batch_are_the_sum_of_its_images():
+    vertices, faces = sphere(8, 12)
+    cameras = Camera.stack([random_camera(seed) for seed in range(3)])
+    colors = torch.randn(len(vertices), 2)
+
+    def gradient(camera):
+        points, attributes = vertices.clone().requires_grad_(), colors.clone().requires_grad_()
+        ids = rasterize_mesh(points, faces, camera).face_ids
+        image = interpolate(attributes, faces, ids, barycentric_at(points, faces, camera, ids))
+        image.square().sum().backward()
+        return torch.cat([points.grad, attributes.grad], dim=-1)
+
+    parts = sum(gradient(cameras[i]) for i in range(3))
+    torch.testing.assert_close(gradient(cameras), parts, rtol=1e-3, atol=1e-4 * float(parts.abs().max()))
 
 
 def test_batches_broadcast():

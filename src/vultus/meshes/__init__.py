@@ -4,6 +4,7 @@ from vultus.meshes.antialias import antialias, face_neighbors
 from vultus.meshes.closest import ClosestPoints, closest_points
 from vultus.meshes.normals import face_normals, vertex_normals
 from vultus.meshes.rasterize import MeshRaster, barycentric_at, interpolate, rasterize_mesh
+from vultus.meshes.soft_mask import soft_mask
 
 __all__ = [
     "ClosestPoints",
@@ -15,5 +16,6 @@ __all__ = [
     "face_normals",
     "interpolate",
     "rasterize_mesh",
+    "soft_mask",
     "vertex_normals",
 ]
