@@ -1,7 +1,7 @@
 """Mathematics of triangle meshes: drawing, interpolation, normals, closest points."""
 
 from vultus.meshes.antialias import antialias, face_neighbors
-from vultus.meshes.closest import ClosestPoints, closest_points
+from vultus.meshes.closest import ClosestPoints, closest_points, signed_distance
 from vultus.meshes.normals import face_normals, vertex_normals
 from vultus.meshes.rasterize import MeshRaster, barycentric_at, interpolate, rasterize_mesh
 from vultus.meshes.soft_mask import soft_mask
@@ -16,6 +16,7 @@ __all__ = [
     "face_normals",
     "interpolate",
     "rasterize_mesh",
+    "signed_distance",
     "soft_mask",
     "vertex_normals",
 ]
