@@ -1,4 +1,4 @@
-"""How the bust follows the head: registration of pictures, the law, and the mesh it moves."""
+"""How the bust follows head and body: the law, and the mesh it moves."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from dataclasses import replace
 
 import torch
 
-from vultus.avatars.rigged.posture import bust_motion, bust_share, learn_posture
+from vultus.avatars.rigged.posture import learn_posture
 from vultus.cameras import Camera
 from vultus.heads.builtin import load_builtin
-from vultus.images.masks import soften
 from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix
+from vultus.tracking.neck import turn_neck
+from vultus.tracking.torso import bust_share
 
 
 def _camera() -> Camera:
     pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
     pose[2, 3] = 1.2
     return Camera.from_focal(600.0, 256, 256, pose)
+
+
+def _bust() -> torch.Tensor:
+    return (bust_share(load_builtin()) > 0.9).nonzero()[:, 0]
 
 
 def _poses(count: int = 60) -> HeadParams:
@@ -45,7 +50,7 @@ def _warps(params: HeadParams, camera: Camera) -> torch.Tensor:
 def test_the_law_is_found_and_carries_the_bust_where_the_pictures_show_it() -> None:
     head, camera, params = load_builtin(), _camera(), _poses()
     warps = _warps(params, camera)
-    posture = learn_posture(head, params, head.neutral(), camera, warps, 0)
+    posture = learn_posture(head, params, head.neutral(), camera, warps, 0, _bust())
     share = bust_share(head)
     bust = share > 0.9
     vertices = head.pose(params).vertices
@@ -60,7 +65,7 @@ def test_the_law_is_found_and_carries_the_bust_where_the_pictures_show_it() -> N
 
 def test_turning_the_whole_person_turns_the_bust_along() -> None:
     head, camera, params = load_builtin(), _camera(), _poses()
-    posture = learn_posture(head, params, head.neutral(), camera, _warps(params, camera), 0)
+    posture = learn_posture(head, params, head.neutral(), camera, _warps(params, camera), 0, _bust())
     share = bust_share(head)
     pose = params[3]
     root = torch.tensor([0.1, 0.4, -0.2])
@@ -74,35 +79,33 @@ def test_turning_the_whole_person_turns_the_bust_along() -> None:
 
 def test_far_beyond_what_was_learnt_the_bust_stays_with_the_head() -> None:
     head, camera, params = load_builtin(), _camera(), _poses()
-    posture = learn_posture(head, params, head.neutral(), camera, _warps(params, camera), 0)
+    posture = learn_posture(head, params, head.neutral(), camera, _warps(params, camera), 0, _bust())
     share = bust_share(head)
     far = replace(params[0], translation=torch.tensor([5.0, 0.0, 0.0]))
     moved = posture.carry(share, far, head.pose(far).vertices) - head.pose(far).vertices
     assert float(moved.norm(dim=-1).max()) < 0.1
 
 
-def test_registration_finds_an_affine_motion() -> None:
-    random = torch.Generator().manual_seed(0)
-    picture = soften(torch.rand(300, 300, 3, generator=random), 4.0)
-    picture = (picture - 0.5) * 6 + 0.5
-    y, x = torch.meshgrid(torch.arange(300) + 0.5, torch.arange(300) + 0.5, indexing="ij")
-    truth = []
-    pictures = []
-    for step in range(5):
-        linear = torch.tensor([[1 + 0.01 * step, -0.015 * step], [0.012 * step, 1 - 0.01 * step]])
-        shift = torch.tensor([2.0, -1.5]) * step
-        warp = torch.cat([linear, (150 + shift - linear @ torch.tensor([150.0, 150.0]))[:, None]], -1)
-        # The picture at warp(x) shows what the first shows at x.
-        back = torch.linalg.inv(linear)
-        source = (torch.stack([x, y], -1) - warp[:, 2]) @ back.T
-        grid = 2 * source / 300 - 1
-        shown = torch.nn.functional.grid_sample(picture.permute(2, 0, 1)[None], grid[None], align_corners=False)
-        pictures.append(shown[0].permute(1, 2, 0))
-        truth.append(warp)
-    region = torch.zeros(300, 300, 1)
-    region[80:220, 60:240] = 1
-    found = bust_motion(lambda index: pictures[index], 5, 0, region)
-    corners = torch.tensor([[60.0, 80.0], [240.0, 80.0], [60.0, 220.0], [240.0, 220.0]])
-    for warp, expected in zip(found, truth, strict=True):
-        got, want = (corners @ matrix[:, :2].T + matrix[:, 2] for matrix in (warp, expected))
-        assert float((got - want).abs().max()) < 0.3
+def test_a_body_that_turns_by_itself_is_followed() -> None:
+    head, camera, params = load_builtin(), _camera(), _poses(120)
+    random = torch.Generator().manual_seed(7)
+    body = 0.02 * torch.randn(120, 3, generator=random)
+    body[0] = 0
+    turned = turn_neck(head, params, body)
+    share = bust_share(head)
+    bust = share > 0.9
+    # What no pose of the head tells: the bust goes where the body turns, ten times as far as a rotation brings it.
+    place = camera.project(head.pose(params).vertices[:, bust].mean(1))
+    linear = torch.eye(2).repeat(120, 1, 1)
+    linear[:, 0, 1], linear[:, 1, 0] = -body[:, 2], body[:, 2]
+    shift = 100 * body[:, [1, 0]]
+    warps = torch.cat([linear, (place + shift - (linear @ place[0]))[..., None]], -1)
+    start = camera.project(head.pose(params[0]).vertices[bust])
+    wanted = start @ warps[:, :, :2].transpose(1, 2) + warps[:, None, :, 2]
+
+    def off(poses: HeadParams) -> float:
+        posture = learn_posture(head, poses, head.neutral(), camera, warps, 0, _bust())
+        carried = posture.carry(share, poses, head.pose(poses).vertices)
+        return float((camera.project(carried[:, bust]) - wanted).norm(dim=-1).mean())
+
+    assert off(turned) < 0.3 * off(params)

@@ -28,8 +28,18 @@ def test_the_skull_stays_and_the_bust_rests() -> None:
     torch.testing.assert_close(rim, rim[:1].expand_as(rim), atol=2e-6, rtol=0)
 
 
-def test_a_neck_that_is_bent_is_left_alone() -> None:
+def test_a_bent_neck_bends_further_or_less() -> None:
     head = load_head("builtin")
-    params = head.neutral(2)
-    bent = replace(params, joints={**params.joints, "neck": torch.full((2, 3), 0.1)})
-    assert turn_neck(head, bent, torch.zeros(3)) is bent
+    generator = torch.Generator().manual_seed(5)
+    params = head.neutral(3)
+    joints = {name: 0.2 * torch.randn(3, 3, generator=generator) for name in ("root", "neck")}
+    params = replace(params, joints={**params.joints, **joints}, translation=torch.full((3, 3), 0.05))
+    bodies = 0.2 * torch.randn(3, 3, generator=generator)
+    turned = turn_neck(head, params, bodies)
+    torch.testing.assert_close(turned.joint("root"), bodies)
+    before, after = head.pose(params), head.pose(turned)
+    skull = torch.cat([head.regions["scalp"], head.regions["left_eyeball"], head.regions["teeth_upper"]])
+    torch.testing.assert_close(after.vertices[:, skull], before.vertices[:, skull], atol=2e-6, rtol=0)
+    back = turn_neck(head, turned, params.joint("root"))
+    torch.testing.assert_close(back.joint("neck"), params.joint("neck"), atol=1e-5, rtol=0)
+    torch.testing.assert_close(back.translation, params.translation, atol=1e-6, rtol=0)

@@ -26,7 +26,7 @@ from vultus.captures.transforms import MAX_INDEX, frame_entry
 from vultus.errors import VultusError
 from vultus.files import read_json, write_json, write_npz
 from vultus.heads import HeadModel
-from vultus.images import write_png
+from vultus.images import read_image, to_float, write_png
 from vultus.motion import HeadParams, Motion
 
 _PICTURE = re.compile(r"\d{5,}_\d{2,}\.png")
@@ -144,6 +144,16 @@ class CaptureWriter:
     def use_image(self, timestep: int, camera: int) -> None:
         """Make a picture of an interrupted run (see `has_image`) part of the capture."""
         self._pictures.add((timestep, camera))
+
+    def image(self, timestep: int, camera: int) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W 1"]]:
+        """A picture over white that is part of the capture, and its mask, both in [0, 1].
+
+        Raises:
+            VultusError: it cannot be read.
+        """
+        paths = _paths(timestep, camera)
+        image, mask = (to_float(read_image(self.folder / paths[name])) for name in ("file_path", "fg_mask_path"))
+        return image, mask[..., :1]
 
     def set_camera(self, camera: int, parameters: Camera, timestep: int | None = None) -> None:
         """The camera (unbatched) of one view or, without `timestep`, of all views that have none of their own."""

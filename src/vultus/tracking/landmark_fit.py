@@ -30,6 +30,7 @@ from vultus.tracking.landmark_regions import (
 )
 from vultus.tracking.landmark_solver import CAMERA_DISTANCE, Layout, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
+from vultus.tracking.torso import TorsoTemplate
 
 _SMOOTH_SIGMA = {
     "rotation": 0.02,
@@ -59,10 +60,10 @@ class SharedFit:
 
     `bias` is by how much (metres on the rest head) the detector places groups of points off the head's own ones, for
     detectors that are known to (`biased_groups`); residuals that are reported never have it taken off.
-    `texture` is the local contrast of every vertex at the scales of the photometric refinement (NaN: never seen).
-    A capture adds the person's `neutral`, the `shift` (metres) that moved its world's origin into the head, and the
-    `crop` of its pictures (centre x, y and side in pixels of the footage): further footage of the same take then gets
-    the same world and cameras.
+    `texture` is the local contrast of every vertex at the scales of the photometric refinement (NaN: never seen);
+    `torso` is what a capture shows below the neck. A capture adds the person's `neutral`, the `shift` (metres) that
+    moved its world's origin into the head, and the `crop` of its pictures (centre x, y and side in pixels of the
+    footage): further footage of the same take then gets the same world and cameras.
     """
 
     model: str
@@ -76,6 +77,7 @@ class SharedFit:
     crop: tuple[float, float, float] | None = None
     texture: Float[Tensor, "K V"] | None = None
     bias: Float[Tensor, "G 3"] | None = None
+    torso: TorsoTemplate | None = None
 
     def focal_for(self, width: int, height: int) -> float:
         """The focal length for another resolution of the same view.

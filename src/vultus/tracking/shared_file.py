@@ -12,6 +12,7 @@ from vultus.files import read_npz, write_npz
 from vultus.heads import HeadModel
 from vultus.motion import HeadParams
 from vultus.tracking.landmark_fit import SharedFit
+from vultus.tracking.torso import TorsoTemplate
 
 FILE_NAME = "shared.npz"
 _JOINT = "neutral_joint_"
@@ -35,6 +36,12 @@ def write_shared(folder: str | Path, shared: SharedFit) -> None:
         arrays["shift"] = shared.shift.numpy()
     if shared.crop is not None:
         arrays["crop"] = np.array(shared.crop)
+    if shared.torso is not None:
+        arrays["torso_picture"] = (shared.torso.picture * 255).round().to(torch.uint8).numpy()
+        arrays["torso_region"] = shared.torso.region.numpy()
+        arrays["torso_vertices"] = shared.torso.vertices.numpy()
+        arrays["torso_places"] = shared.torso.places.numpy()
+        arrays["torso_size"] = np.array(shared.torso.size)
     if shared.neutral is not None:
         arrays["neutral_expression"] = shared.neutral.expression.numpy()
         arrays["neutral_translation"] = shared.neutral.translation.numpy()
@@ -90,7 +97,24 @@ def read_shared(folder: str | Path, head: HeadModel) -> SharedFit:
             shift=torch.from_numpy(arrays["shift"]).float().reshape(3) if "shift" in arrays else None,
             crop=(crop[0], crop[1], crop[2]) if crop is not None else None,
             texture=texture,
+            torso=_torso(arrays, head) if "torso_picture" in arrays else None,
             bias=torch.from_numpy(arrays["bias"]).float().reshape(-1, 3) if "bias" in arrays else None,
         )
     except (KeyError, ValueError, RuntimeError, TypeError, IndexError) as error:
         raise VultusError(f"{path}: is damaged ({error}); track the footage again") from error
+
+
+def _torso(arrays: dict[str, np.ndarray], head: HeadModel) -> TorsoTemplate:
+    picture = torch.from_numpy(arrays["torso_picture"])
+    height, width, _ = picture.shape
+    vertices = torch.from_numpy(arrays["torso_vertices"]).long().reshape(-1)
+    if not bool(((vertices >= 0) & (vertices < len(head.template))).all()):
+        raise ValueError("its torso is of another head")
+    size = [int(value) for value in arrays["torso_size"]]
+    return TorsoTemplate(
+        picture=picture.float() / 255,
+        region=torch.from_numpy(arrays["torso_region"]).bool().reshape(height, width, 1),
+        vertices=vertices,
+        places=torch.from_numpy(arrays["torso_places"]).float().reshape(len(vertices), 2),
+        size=(size[0], size[1]),
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from vultus.cameras import Camera
@@ -37,8 +37,9 @@ from vultus.tracking.photometric import crops_of, refine_fit
 from vultus.tracking.report import MISFIT, build_report
 from vultus.tracking.selection import Selection, select_face
 from vultus.tracking.shared_file import write_shared
+from vultus.tracking.torso import torso_motion, torso_template, turn_body
 
-_VERSION = 2
+_VERSION = 3
 _PHOTO_MISFIT = 0.2
 _CROP_FRAMES, _LOOKED_AT = 60, 9
 _MATTE_SIDE = 512
@@ -58,7 +59,7 @@ class TrackSettings:
         face: which person, counted from 0, the largest and most persistent first.
         focal: focal length in pixels of the footage if known; else a photo's metadata, else it is estimated.
         smooth: how strongly movement is smoothed over time; 0 is not at all.
-        photometric: refine a video's landmark fit by the pictures themselves.
+        photometric: refine a video's landmark fit by the pictures themselves, and follow the torso in them.
         hair: move the scalp of the mesh out to where the hair ends, where that matches the outline better.
         overlay: write a picture or video that shows the fit over the footage.
     """
@@ -203,10 +204,13 @@ def _fill(
     neutral = replace(neutral, identity=fit.shared.identity, offset=fit.shared.offset)
     fit = replace(fit, params=turn_neck(head, fit.params, neutral.joint("root")))
     fit = replace(fit, shared=replace(fit.shared, neutral=neutral, crop=crop))
-    times = torch.tensor([frame.time for frame in frames], dtype=torch.float64)
-    motion = Motion(fit.params, times, neutral, torch.from_numpy(valid), torch.from_numpy(selection.shots))
     with clock.stage("pictures"):
         _write_pictures(writer, footage, head, fit, valid, selection, camera, box, settings, detector, progress)
+    if settings.photometric and not footage.photo:
+        with clock.stage("torso"):
+            fit = _follow_torso(writer, head, fit, valid, selection.shots, camera, progress)
+    times = torch.tensor([frame.time for frame in frames], dtype=torch.float64)
+    motion = Motion(fit.params, times, neutral, torch.from_numpy(valid), torch.from_numpy(selection.shots))
     writer.set_camera(0, camera)
     writer.set_motion(motion)
     write_shared(writer.folder, fit.shared)
@@ -381,6 +385,42 @@ def _write_pictures(
         with VideoWriter(writer.folder / "overlay.mp4", fps=footage.fps, quality=23) as video:
             for picture in overlays:
                 video.write(picture)
+
+
+def _follow_torso(
+    writer: CaptureWriter,
+    head: SkinnedHead,
+    fit: Fit,
+    valid: Bool[np.ndarray, "N"],
+    shots: Int[np.ndarray, "N"],
+    camera: Camera,
+    progress: Progress,
+) -> Fit:
+    """The fit with the root joint turned to where the pictures written show the torso, and their template."""
+    rest, template = fit.shared.neutral, fit.shared.torso
+    assert rest is not None
+    params = fit.params
+    away = (params.translation - rest.translation).norm(dim=-1)
+    if template is None:
+        start = int(torch.where(torch.from_numpy(valid), away, torch.inf).argmin())
+        template = torso_template(head, params[start], camera, *writer.image(start, 0))
+    if template is None or template.size != (camera.width, camera.height):
+        return fit
+    joints = {name: values.clone() for name, values in params.joints.items()}
+    translation = params.translation.clone()
+    for shot in np.unique(shots[valid]):
+        frames = np.flatnonzero(valid & (shots == shot))
+        chosen = torch.from_numpy(frames)
+        first = int(away[chosen].argmin())
+        warps, likeness = torso_motion(
+            template, lambda frame: writer.image(frame, 0)[0], frames.tolist(), first, progress
+        )
+        turned = turn_body(head, params[chosen], camera, template, warps, likeness)
+        for name, values in joints.items():
+            values[chosen] = turned.joint(name)
+        translation[chosen] = turned.translation
+    params = replace(params, joints=joints, translation=translation)
+    return replace(fit, params=params, shared=replace(fit.shared, torso=template))
 
 
 def camera_points(points: np.ndarray, box: Box, size: int) -> np.ndarray:

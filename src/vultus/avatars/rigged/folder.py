@@ -188,7 +188,7 @@ def _tensor(path: Path, tensors: Mapping[str, Tensor], name: str, shape: tuple[i
 def _posture(path: Path, tensors: Mapping[str, Tensor]) -> Posture | None:
     if not any(name.startswith("posture.") for name in tensors):
         return None
-    shapes = {"home": (3,), "axes": (2, 3), "low": (6,), "high": (6,), "law": (6, 28)}
+    shapes = {"home": (3,), "upright": (3,), "axes": (2, 3), "low": (9,), "high": (9,), "law": (6, 31)}
     return Posture(**{name: _tensor(path, tensors, f"posture.{name}", shape) for name, shape in shapes.items()})
 
 

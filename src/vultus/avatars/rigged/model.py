@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from vultus.avatars.avatar import Rendering
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world, triangle_frames
-from vultus.avatars.rigged.posture import Posture, bust_share
+from vultus.avatars.rigged.posture import Posture
 from vultus.cameras import Camera
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams, Motion
 from vultus.splats import VULTUS, Gaussians, RasterSettings, rasterize
+from vultus.tracking.torso import bust_share
 
 PARAMETERS = ("means", "log_scales", "rotations", "opacities", "sh0", "sh_rest")
 

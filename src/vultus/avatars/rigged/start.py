@@ -25,8 +25,8 @@ from vultus.avatars.rigged.parts import (
 from vultus.avatars.rigged.posture import posture_of
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.avatars.rigged.shoulders import shoulder_splats
-from vultus.avatars.rigged.supervision import above_shoulders, neck_border
 from vultus.captures import Capture, View
+from vultus.captures.below_line import above_shoulders, neck_border
 from vultus.heads.measures import head_height
 from vultus.heads.model import HeadModel
 from vultus.images.masks import erode

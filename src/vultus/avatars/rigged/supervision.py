@@ -14,6 +14,7 @@ from vultus.avatars.rigged.parts import vertex_parts
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.cameras import Camera
 from vultus.captures import Capture, View
+from vultus.captures.below_line import above_plane, above_shoulders, neck_border
 from vultus.errors import VultusError
 from vultus.heads.measures import head_height
 from vultus.heads.model import HeadModel
@@ -148,7 +149,7 @@ class Supervision:
                     above_shoulders(self._head, camera, vertices, self._neck), near, torch.ones_like(near)
                 )
             else:
-                above = _above_plane(camera, vertices[self._neck], vertices)
+                above = above_plane(camera, vertices[self._neck], vertices)
                 near = torch.where(above, near, dilate(inside, max(1, round(_SLACK * height))))
         return soften(near, 1.0).clamp(0, 1)
 
@@ -172,46 +173,6 @@ class Supervision:
 def _head_height_pixels(camera: Camera, vertices: Tensor) -> float:
     depth = camera.to_camera(vertices)[:, 2].median().clamp_min(1e-3)
     return float(0.23 * camera.K[1, 1] / depth)
-
-
-def neck_border(head: HeadModel) -> Tensor | None:
-    """The vertices along which the neck meets the bust, for models that mark their bust as `boundary`."""
-    if "boundary" not in head.regions:
-        return None
-    below = torch.zeros(head.template.shape[0], dtype=torch.bool)
-    below[head.regions["boundary"].long()] = True
-    count = below[head.faces].sum(-1)
-    border = head.faces[(count > 0) & (count < 3)].flatten().unique()
-    border = border[below[border]]
-    return border if border.numel() >= 3 else None
-
-
-def above_shoulders(head: HeadModel, camera: Camera, vertices: Float[Tensor, "V 3"], border: Tensor) -> Tensor:
-    """Pixels above the lower lip, seen along the neck: beside the neck, shoulders rise above the chin.
-
-    `border` as of `neck_border`.
-    """
-    return _above_plane(camera, vertices[border], vertices, lowest=vertices[head.regions["lips"].long()])
-
-
-def _above_plane(
-    camera: Camera, ring: Float[Tensor, "R 3"], vertices: Tensor, lowest: Float[Tensor, "N 3"] | None = None
-) -> Tensor:
-    """Pixels whose rays, at the ring's depth, pass on the head's side of the plane through a ring of points.
-
-    With `lowest`, the plane is moved along until the first of these points lies on it.
-    """
-    center = ring.mean(0)
-    _, _, axes = torch.linalg.svd(ring - center, full_matrices=False)
-    normal = axes[2] * torch.sign((vertices.mean(0) - center) @ axes[2])
-    if lowest is not None:
-        center = center + normal * ((lowest - center) @ normal).min()
-    y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
-    rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(camera.K).T
-    depth = camera.to_camera(center[None])[0, 2]
-    turned = camera.world_to_camera[:3, :3] @ normal
-    at_center = camera.to_camera(center[None])[0]
-    return (((rays * depth - at_center) * turned).sum(-1) > 0)[..., None]
 
 
 def _box(mask: Tensor, pixels: Tensor, camera: Camera, divisor: int) -> tuple[int, int, int, int]:
