@@ -24,6 +24,14 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert len(capsys.readouterr().out) > 100
 
 
+def test_training_offers_its_strategies(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["train", "rigged", "--help"])
+    text = capsys.readouterr().out
+    assert "--strategy" in text
+    assert "mcmc" in text
+
+
 def test_help_does_not_load_torch() -> None:
     code = (
         "import sys\nfrom vultus.cli import run\n"

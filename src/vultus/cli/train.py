@@ -18,6 +18,7 @@ def train(
     steps: int | None = None,
     background: Literal["white", "black"] | tuple[float, float, float] | None = None,
     bind: bool = True,
+    strategy: Literal["default", "mcmc"] = "default",
     hold_out_cameras: tuple[int, ...] = (),
     hold_out_timesteps: tuple[int, ...] = (),
     seed: int = 0,
@@ -38,6 +39,8 @@ def train(
         steps: Training steps; default: the preset's.
         background: Colour behind the head in training: white, black, or three numbers in 0..1; default: the preset's.
         bind: Bind the splats to the head model; without, plain 3D Gaussians of a motionless scene.
+        strategy: How splats are added, moved and removed. default: copy, split, prune; mcmc: faint ones move to where
+            opaque ones are, and the number grows up to the preset's limit.
         hold_out_cameras: Cameras (by index) to leave out for evaluation.
         hold_out_timesteps: Timesteps to leave out for evaluation.
         seed: Seed of everything random.
@@ -52,6 +55,7 @@ def train(
         steps=steps,
         background=background,
         bind=bind,
+        strategy=strategy,
         hold_out_cameras=hold_out_cameras,
         hold_out_timesteps=hold_out_timesteps,
         seed=seed,

@@ -29,6 +29,8 @@ class TrainRequest:
     """The head model the capture was made with, a path; None: the built-in one."""
     consent: str | None = None
     """What the person agreed to, for the avatar's `consent`; None: as it is."""
+    strategy: Literal["default", "mcmc"] = "default"
+    """How Gaussians are added, moved and removed."""
 
 
 def train_avatar(
@@ -58,6 +60,7 @@ def train_avatar(
         seed=request.seed,
         background=request.background,
         bind=request.bind,
+        strategy=request.strategy,
     )
     labels = None if request.consent is None else Labels(consent=request.consent)
     if viewer_port is None:

@@ -69,12 +69,14 @@ class Plan:
     """A new set of Gaussians: new number i is old number `source[i]`; `fresh` ones start without optimiser moments.
 
     `means` and `log_scales` are the new local values, which differ from the source's for the children of splits.
+    `opacities`, in [0, 1], are the new ones; None: the sources'.
     """
 
     source: Int[Tensor, "M"]
     fresh: Bool[Tensor, "M"]
     means: Float[Tensor, "M 3"]
     log_scales: Float[Tensor, "M 3"]
+    opacities: Float[Tensor, "M"] | None = None
 
 
 def removable(requested: Bool[Tensor, "N"], binding: Int[Tensor, "N"] | None, face_count: int = 0) -> Bool[Tensor, "N"]:

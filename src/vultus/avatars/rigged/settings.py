@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from vultus.avatars.rigged.densify import DensifySettings
+from vultus.avatars.rigged.mcmc import McmcSettings
 from vultus.errors import VultusError
 
 Background = Literal["white", "black", "varied"] | tuple[float, float, float]
 PresetName = Literal["photo", "monocular", "multiview"]
+StrategyName = Literal["default", "mcmc"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class RiggedSettings:
     mouth believe all of them, and cover what they show beyond the model's bust. posture: learn from a video how the
     bust moves with the head. reach: how far beyond the head model pictures are believed to show the head, as a share of
     its height. finetune: also optimise
-    pose, translation and expression of the training frames.
+    pose, translation and expression of the training frames. strategy: how Gaussians are added, moved and removed:
+    "default" as `densify` says, "mcmc" as `mcmc` says.
     """
 
     preset: PresetName
@@ -98,7 +101,9 @@ class RiggedSettings:
     finetune: bool = True
     rates: Rates = field(default_factory=Rates)
     weights: Weights = field(default_factory=Weights)
+    strategy: StrategyName = "default"
     densify: DensifySettings = field(default_factory=DensifySettings)
+    mcmc: McmcSettings = field(default_factory=McmcSettings)
     checkpoint_every: int = 500
     keep: int = 2
     tensorboard: bool = True
@@ -132,6 +137,7 @@ _PHOTO = RiggedSettings(
     rates=Rates(position=0.004, position_end=0.0004, sh0=0.01, opacity=0.03, scale=0.008, rotation=0.004),
     weights=replace(_ONE_VIEW, grazing=0.15, drift=0.12),
     densify=DensifySettings(every=0, reset_every=0, reset_at=0),
+    mcmc=McmcSettings(start=50, stop=375, every=25, limit=24_000),
     checkpoint_every=150,
 )
 
@@ -149,6 +155,7 @@ _MONOCULAR = replace(
     densify=DensifySettings(
         start=500, stop=2200, every=300, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
     ),
+    mcmc=McmcSettings(start=500, stop=2500, every=100, limit=40_000),
     checkpoint_every=250,
 )
 
@@ -164,6 +171,7 @@ def preset(
     seed: int = 0,
     background: Background | None = None,
     bind: bool = True,
+    strategy: StrategyName = "default",
 ) -> RiggedSettings:
     """Settings for one photo, for a video of one camera, or for many cameras (the published method's own values).
 
@@ -183,22 +191,18 @@ def preset(
             settings,
             steps=steps,
             densify=_in_proportion(settings.densify, factor),
+            mcmc=_in_proportion(settings.mcmc, factor),
             checkpoint_every=max(1, round(settings.checkpoint_every * min(factor, 1))),
         )
     if background is not None:
         settings = replace(settings, background=background)
-    return replace(settings, seed=seed, bind=bind)
+    return replace(settings, seed=seed, bind=bind, strategy=strategy)
 
 
-def _in_proportion(densify: DensifySettings, factor: float) -> DensifySettings:
-    def scaled(steps: int) -> int:
-        return max(1, round(steps * factor)) if steps > 0 else 0
+_Events = TypeVar("_Events", DensifySettings, McmcSettings)
 
-    return replace(
-        densify,
-        start=scaled(densify.start),
-        stop=scaled(densify.stop),
-        every=scaled(densify.every),
-        reset_every=scaled(densify.reset_every),
-        reset_at=scaled(densify.reset_at),
-    )
+
+def _in_proportion(events: _Events, factor: float) -> _Events:
+    names = {"start", "stop", "every", "reset_every", "reset_at"} & vars(events).keys()
+    steps = {name: getattr(events, name) for name in names}
+    return replace(events, **{name: max(1, round(step * factor)) if step > 0 else 0 for name, step in steps.items()})

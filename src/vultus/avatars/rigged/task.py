@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vultus.avatars.rigged import losses
-from vultus.avatars.rigged.densify import Statistics, plan_densification, replace_parameter, reset_opacity
+from vultus.avatars.rigged.densify import Plan, replace_parameter, reset_opacity
 from vultus.avatars.rigged.fitting import FittedMotion
 from vultus.avatars.rigged.frames import TriangleFrames
+from vultus.avatars.rigged.mcmc import Mcmc
 from vultus.avatars.rigged.model import PARAMETERS, RiggedAvatar
 from vultus.avatars.rigged.schedule import active_degree, position_rate
 from vultus.avatars.rigged.settings import RiggedSettings
+from vultus.avatars.rigged.strategy import Densification, Population, Strategy
 from vultus.avatars.rigged.supervision import Example, Supervision
 from vultus.captures import Capture, View
 from vultus.errors import VultusError
@@ -67,7 +69,13 @@ class RiggedTask:
         self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold, "beyond": beyond}
         if settings.weights.drift:
             self._kept |= {f"first.{name}": getattr(avatar, name).detach().clone() for name in _SHAPE}
-        self._statistics = Statistics.zeros(avatar.count)
+        self._strategy: Strategy
+        if settings.strategy == "mcmc":
+            self._strategy = Mcmc(settings.mcmc)
+        else:
+            self._strategy = Densification(settings.densify, avatar.count, white=settings.background == "white")
+        self._noise: Tensor | None = None
+        self._face_sizes: Tensor | None = None
         self._initial_count = avatar.count
         self._frames: dict[int, TriangleFrames] = {}
         self._info: tuple[RasterInfo, Example] | None = None
@@ -115,6 +123,9 @@ class RiggedTask:
         if weights.alpha:
             loss = loss + weights.alpha * (example.weight.clamp(max=1) * (rendering.alpha - example.mask).abs()).mean()
         loss = loss + self._regularisers(rendering.raster, view)
+        spread = self._strategy.regulariser(gaussians.scales, gaussians.opacities, self.extent)
+        if spread is not None:
+            loss = loss + spread
         with torch.no_grad():
             quality = float(psnr(rendering.color.clamp(0, 1), target))
         return loss, {"psnr": quality, "splats": float(avatar.count)}
@@ -153,23 +164,25 @@ class RiggedTask:
         return self._kept[f"first.{name}"]
 
     def before_update(self, step: int, generator: torch.Generator) -> None:
-        settings, densify = self.settings, self.settings.densify
         raster, example = self._info or (None, None)
         self._info = None
-        if densify.every <= 0 or step >= densify.stop or raster is None or example is None:
+        if raster is None or example is None:
             return
-        gradient = raster.means2d.grad
-        if gradient is not None:
-            width, height = example.camera.width, example.camera.height
-            self._statistics.collect(gradient, raster.radii, width, height)
-        if step > densify.start and step % densify.every == 0:
-            self._densify(step, generator)
-        resets = densify.reset_every > 0 and step % densify.reset_every == 0
-        first = densify.reset_at > 0 and step == densify.reset_at and settings.background == "white"
-        if resets or first:
-            reset_opacity(self._adam, self.avatar.opacities)
+        strategy = self._strategy
+        strategy.observe(step, raster, example.camera.width, example.camera.height)
+        with torch.no_grad():
+            if strategy.due(step):
+                self._apply(strategy.plan(step, self._population(), generator))
+            if strategy.lowers_opacity(step):
+                reset_opacity(self._adam, self.avatar.opacities)
+            left = self._position_rate(step) / self._position_rate(0)
+            self._noise = strategy.noise(self._population, left, generator)
 
     def after_update(self, step: int) -> None:
+        if self._noise is not None:
+            with torch.no_grad():
+                self.avatar.means.add_(self._noise)
+            self._noise = None
         if self.settings.layout != "surface" or self.avatar.binding is None:
             return
         with torch.no_grad():
@@ -177,29 +190,27 @@ class RiggedTask:
             means = self.avatar.means
             means.copy_(torch.where(self._kept["beyond"][:, None], means, means.clamp(-_FARTHEST, _FARTHEST)))
 
-    def _densify(self, step: int, generator: torch.Generator) -> None:
-        avatar, settings = self.avatar, self.settings
-        bound = avatar.binding is not None
-        with torch.no_grad():
-            if bound:
-                size = self._rest_frames().scale[avatar.binding]
-            else:
-                size = torch.ones(avatar.count, 1)
-            plan = plan_densification(
-                avatar.means.detach(),
-                avatar.log_scales.detach(),
-                quaternion_to_matrix(avatar.rotations.detach()),
-                avatar.opacities.detach().sigmoid(),
-                size,
-                self._statistics,
-                self.extent,
-                settings.densify,
-                binding=avatar.binding,
-                face_count=avatar.head.faces.shape[0] if bound else 0,
-                prune_large=0 < settings.densify.reset_every < step,
-                generator=generator,
-            )
+    def _population(self) -> Population:
+        avatar, binding = self.avatar, self.avatar.binding
+        if self._face_sizes is None and binding is not None:
+            self._face_sizes = avatar.frames(avatar.rest).detach().scale
+        sizes = torch.ones(avatar.count, 1) if self._face_sizes is None else self._face_sizes[binding]
+        return Population(
+            avatar.means.detach(),
+            avatar.log_scales.detach(),
+            quaternion_to_matrix(avatar.rotations.detach()),
+            avatar.opacities.detach().sigmoid(),
+            sizes,
+            binding,
+            0 if binding is None else avatar.head.faces.shape[0],
+            self.extent,
+        )
+
+    def _apply(self, plan: Plan) -> None:
+        avatar = self.avatar
         new = {"means": plan.means, "log_scales": plan.log_scales}
+        if plan.opacities is not None:
+            new["opacities"] = torch.where(plan.fresh, plan.opacities.logit(), avatar.opacities[plan.source])
         for name in PARAMETERS:
             old = getattr(avatar, name)
             value = new[name] if name in new else old.detach()[plan.source]
@@ -213,23 +224,26 @@ class RiggedTask:
         if avatar.binding is not None:
             avatar.binding = avatar.binding[plan.source]
         self._kept = {name: value[plan.source] for name, value in self._kept.items()}
-        self._statistics = Statistics.zeros(avatar.count)
 
     # --- what a step needs ------------------------------------------------------------------------------------------
 
     def _set_rates(self, step: int) -> None:
         settings = self.settings
-        position = position_rate(
+        position = self._position_rate(step)
+        for group in self._adam.param_groups:
+            if group["name"] == "means":
+                group["lr"] = position
+        self.avatar.active_degree = active_degree(step, settings.sh_degree, settings.sh_every)
+
+    def _position_rate(self, step: int) -> float:
+        settings = self.settings
+        return position_rate(
             step,
             self.extent if settings.layout == "published" else 1.0,
             initial=settings.rates.position,
             final=settings.rates.position_end,
             steps=settings.steps,
         )
-        for group in self._adam.param_groups:
-            if group["name"] == "means":
-                group["lr"] = position
-        self.avatar.active_degree = active_degree(step, settings.sh_degree, settings.sh_every)
 
     def _example(self, view: View, step: int) -> Example:
         divisor = 2 if step <= round(self.settings.coarse * self.settings.steps) else 1
@@ -255,9 +269,6 @@ class RiggedTask:
                 self._frames[timestep] = avatar.frames(self._capture.motion.params[timestep]).detach()
         return self._frames[timestep]
 
-    def _rest_frames(self) -> TriangleFrames:
-        return self.avatar.frames(self.avatar.rest).detach()
-
     def _background(self, step: int, generator: torch.Generator) -> Float[Tensor, "3"]:
         background = self.settings.background
         if background == "varied":
@@ -275,7 +286,7 @@ class RiggedTask:
             model["binding"] = self.avatar.binding
         if self._fits:
             model |= {f"motion.{name}": value for name, value in self._fitted.state_dict().items()}
-        statistics = vars(self._statistics)
+        statistics = self._strategy.tensors()
         return model, {**self._kept, **{f"statistics.{name}": value for name, value in statistics.items()}}
 
     def restore(self, model: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
@@ -295,8 +306,9 @@ class RiggedTask:
                     {name.removeprefix(prefix): value for name, value in model.items() if name.startswith(prefix)}
                 )
             self._kept = {name: training[name].clone() for name in self._kept}
-            self._statistics = Statistics(
-                *(training[f"statistics.{name}"].clone() for name in ("gradient", "seen", "radius"))
+            prefix = "statistics."
+            self._strategy.restore(
+                {name.removeprefix(prefix): value for name, value in training.items() if name.startswith(prefix)}
             )
         except (KeyError, RuntimeError) as error:
             raise VultusError(f"the checkpoint does not fit this training run: {error}; choose a new folder") from error

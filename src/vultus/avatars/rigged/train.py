@@ -80,6 +80,7 @@ def train(
             "steps": settings.steps,
             "seed": settings.seed,
             "bind": settings.bind,
+            **({} if settings.strategy == "default" else {"strategy": settings.strategy}),
             "views": len(views),
             "source": source.sha256 if source is not None else capture.root.name,
         },
