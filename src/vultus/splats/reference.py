@@ -133,7 +133,7 @@ def rasterize_one(
         usable = usable and torch.linalg.det(camera.world_to_camera[:3, :3]) * camera.K[0, 0] * camera.K[1, 1] != 0
     if not usable:
         raise VultusError(UNUSABLE_CAMERA)
-    drawable = _drawable(gaussians, settings)
+    drawable = drawable_ones(gaussians, settings)
     # Gaussians that cannot be drawn are replaced by harmless ones before any arithmetic, so that their gradient is 0.
     means = torch.where(drawable[:, None], gaussians.means, torch.zeros_like(gaussians.means))
     unit = torch.zeros_like(gaussians.rotations)
@@ -187,7 +187,7 @@ def rasterize_one(
     return color, 1 - transmittance, depth_image, means2d, radii, depth
 
 
-def _drawable(gaussians: Gaussians, settings: RasterSettings) -> Bool[Tensor, "N"]:
+def drawable_ones(gaussians: Gaussians, settings: RasterSettings) -> Bool[Tensor, "N"]:
     """Gaussians made of finite numbers with a usable quaternion."""
     colors = gaussians.features if gaussians.sh is None else gaussians.sh.flatten(-2)
     assert colors is not None
