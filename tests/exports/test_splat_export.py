@@ -94,7 +94,8 @@ def test_avatars_without_coloured_splats_are_refused(avatar: RiggedAvatar, tmp_p
 
     class Planes:
         kind, head, rest, view = "generative", avatar.head, avatar.rest, avatar.view
-        native_background, controls, render, save = None, frozenset(), avatar.render, avatar.save
+        native_background, controls = None, frozenset()
+        vertices, render, save = avatar.vertices, avatar.render, avatar.save
 
     assert isinstance(Planes(), Avatar)
     with pytest.raises(VultusError, match="kind generative has no splats"):

@@ -52,6 +52,10 @@ class Avatar(Protocol):
     @property
     def controls(self) -> frozenset[str]: ...
 
+    def vertices(self, params: HeadParams) -> Float[Tensor, "*B V 3"]:
+        """The head model's posed mesh as this avatar wears it, metres."""
+        ...
+
     def render(
         self,
         params: HeadParams,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vultus.avatars import SplatAvatar
@@ -38,7 +38,7 @@ def measure_integrity(avatar: SplatAvatar, params: HeadParams, camera: Camera) -
     """
     gaussians = avatar.gaussians(params)
     alpha = avatar.render(params, camera).alpha[..., 0]
-    inside = skin_mask(avatar.head, params, camera)
+    inside = skin_mask(avatar.head, avatar.vertices(params), camera)
     length = SPLAT_LENGTH_SIGMAS * float(gaussians.scales.max())
     return Integrity(
         skin_alpha=float(alpha[inside].mean()) if bool(inside.any()) else float("nan"),
@@ -46,13 +46,13 @@ def measure_integrity(avatar: SplatAvatar, params: HeadParams, camera: Camera) -
     )
 
 
-def skin_mask(head: HeadModel, params: HeadParams, camera: Camera) -> Bool[Tensor, "H W"]:
-    """Pixels of the visible skin, eroded by `EROSION_PIXELS`."""
+def skin_mask(head: HeadModel, vertices: Float[Tensor, "V 3"], camera: Camera) -> Bool[Tensor, "H W"]:
+    """Pixels of a posed mesh's visible skin, eroded by `EROSION_PIXELS`."""
     on_skin = torch.zeros(len(head.template), dtype=torch.bool)
     on_skin[head.regions["skin"]] = True
     if "boundary" in head.regions:
         on_skin[head.regions["boundary"]] = False
     face_is_skin = on_skin[head.faces].all(-1)
-    ids = rasterize_mesh(head.pose(params).vertices, head.faces, camera).face_ids
+    ids = rasterize_mesh(vertices, head.faces, camera).face_ids
     visible = (ids >= 0) & face_is_skin[ids.clamp_min(0)]
     return erode(visible.float()[..., None], EROSION_PIXELS)[..., 0] > 0.5

@@ -24,6 +24,7 @@ from vultus.errors import VultusError
 from vultus.exports.provenance import provenance
 from vultus.exports.shading import shaded_mesh
 from vultus.files import atomic_folder
+from vultus.heads import HeadModel
 from vultus.images import VideoWriter, resize, to_uint8, write_png
 from vultus.images.sheets import write_text
 from vultus.motion import Motion
@@ -143,14 +144,13 @@ def pictures(
         if style.driver_beside and footage is not None:
             panels.append(footage.picture(int(rows[index])))
         elif style.driver_beside:
-            panels.append(_clay(avatar, source, index, view, background))
+            panels.append(_clay(avatar.head, avatar.head.pose(source.params[index]).vertices, view, background))
         if style.mesh == "over":
-            vertices = avatar.head.pose(motion.params[index]).vertices
-            shade, coverage = shaded_mesh(vertices, avatar.head.faces, camera)
+            shade, coverage = shaded_mesh(avatar.vertices(motion.params[index]), avatar.head.faces, camera)
             color = torch.lerp(color, shade, coverage * _MESH_OPACITY)
         panels.append(to_uint8(color))
         if style.mesh == "beside":
-            panels.append(_clay(avatar, motion, index, camera, background))
+            panels.append(_clay(avatar.head, avatar.vertices(motion.params[index]), camera, background))
         picture = np.concatenate(panels, axis=1)
         yield write_text(picture, "synthetic") if style.mark else picture
         progress("animate", index + 1, total, {})
@@ -194,9 +194,8 @@ class Footage:
         return to_uint8(resize(image, width, self._height))
 
 
-def _clay(avatar: Avatar, motion: Motion, index: int, camera: Camera, background: Tensor) -> np.ndarray:
-    vertices = avatar.head.pose(motion.params[index]).vertices
-    shade, coverage = shaded_mesh(vertices, avatar.head.faces, camera)
+def _clay(head: HeadModel, vertices: Float[Tensor, "V 3"], camera: Camera, background: Tensor) -> np.ndarray:
+    shade, coverage = shaded_mesh(vertices, head.faces, camera)
     return to_uint8(torch.lerp(background.expand_as(shade), shade, coverage))
 
 

@@ -131,10 +131,9 @@ class Stage:
             self._splats.set_gaussians(*arrays)
 
     def _draw_mesh(self, params: HeadParams) -> None:
-        head = self.avatar.head
-        vertices = (head.pose(params).vertices * SCALE).numpy(force=True)
+        vertices = (self.avatar.vertices(params) * SCALE).numpy(force=True)
         if self._mesh is None:
-            faces = head.faces.numpy(force=True)
+            faces = self.avatar.head.faces.numpy(force=True)
             self._mesh = self._server.scene.add_mesh_simple(
                 "/mesh", vertices, faces, color=(214, 216, 222), side="double"
             )

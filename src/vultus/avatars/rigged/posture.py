@@ -20,9 +20,10 @@ from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from vultus.tracking.torso import bust_share, follows_root, torso_motion, torso_template
 
-_RIDGE = 0.003
+_RIDGE = 0.001
 _FEWEST, _MOST = 24, 200
 _HEAD = 6
+_BEYOND = 0.5
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,16 @@ def learn_posture(
         change = torch.linalg.lstsq(onto, away @ plane @ turned.transpose(-1, -2)).solution
         features = _features(params, home.translation, home.joint("root"))
         law = _robust_fit(_columns(features), change.transpose(-1, -2).flatten(1))
+        low, high = features.amin(0), features.amax(0)
+        # The body's own turn enters the law linearly, and was measured: it may go on somewhat.
+        margin = _BEYOND * (high - low)
+        margin[:_HEAD] = 0
     return Posture(
         home=home.translation.clone(),
         upright=home.joint("root").clone(),
         axes=axes,
-        low=features.amin(0),
-        high=features.amax(0),
+        low=low - margin,
+        high=high + margin,
         law=law,
     )
 
