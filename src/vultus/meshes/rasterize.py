@@ -62,8 +62,8 @@ def rasterize_mesh(
     """Draw a mesh through a camera: both sides of every face, nearest first, the lower face index where equally near.
 
     vertices in world coordinates (metres); batches of vertices and cameras broadcast. Faces with a vertex that is not
-    finite, or with the same vertex twice, are left out. Raises VultusError for faces that name missing vertices and
-    for cameras that cannot be used.
+    finite, or with the same vertex twice, are left out. Drawn on the CPU wherever the tensors are; the result is where
+    the vertices are. Raises VultusError for faces that name missing vertices and for cameras that cannot be used.
     """
     if camera.width <= 0 or camera.height <= 0:
         raise VultusError(f"the camera's image size is {camera.width} x {camera.height}; both must be at least 1")
@@ -78,9 +78,10 @@ def rasterize_mesh(
     if backend == "auto":
         backend = "cpu" if kernels.status().available else "reference"
     draw = _draw_compiled if backend == "cpu" else draw_reference
-    positions = vertices.detach().float().expand(*batch, -1, -1).reshape(batch.numel(), *vertices.shape[-2:])
-    views = camera.world_to_camera.detach().float().expand(*batch, 4, 4).reshape(-1, 4, 4)
-    Ks = camera.K.detach().float().expand(*batch, 3, 3).reshape(-1, 3, 3)
+    device, faces = vertices.device, faces.cpu()
+    positions = vertices.detach().float().cpu().expand(*batch, -1, -1).reshape(batch.numel(), *vertices.shape[-2:])
+    views = camera.world_to_camera.detach().float().cpu().expand(*batch, 4, 4).reshape(-1, 4, 4)
+    Ks = camera.K.detach().float().cpu().expand(*batch, 3, 3).reshape(-1, 3, 3)
     images = []
     for position, view, K in zip(positions, views, Ks, strict=True):
         images.append(draw(position, faces, replace(camera, world_to_camera=view, K=K)))
@@ -88,9 +89,9 @@ def rasterize_mesh(
     if not images:
         raise VultusError("the batch of cameras or meshes is empty; there is no image to draw")
     return MeshRaster(
-        torch.stack([image.face_ids for image in images]).reshape(*batch, *size),
-        torch.stack([image.barycentric for image in images]).reshape(*batch, *size, 3),
-        torch.stack([image.depth for image in images]).reshape(*batch, *size),
+        torch.stack([image.face_ids for image in images]).reshape(*batch, *size).to(device),
+        torch.stack([image.barycentric for image in images]).reshape(*batch, *size, 3).to(device),
+        torch.stack([image.depth for image in images]).reshape(*batch, *size).to(device),
     )
 
 
