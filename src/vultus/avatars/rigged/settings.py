@@ -43,7 +43,8 @@ class Weights:
     tracked: pull of fine-tuned head parameters towards the tracked ones.
     eyes, mouth: extra weight of those image regions.
     grazing: weight of pixels that show skin from the side; 1: as all others.
-    drift: distance of position, size and rotation from the initial ones, where the pictures do not show them well.
+    drift: distance of position, size and rotation from the initial ones, the more the less the pictures show them;
+    drift_seen: share of it where they show them well.
     """
 
     dssim: float = 0.2
@@ -62,6 +63,7 @@ class Weights:
     mouth: float = 0.0
     grazing: float = 1.0
     drift: float = 0.0
+    drift_seen: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -144,18 +146,18 @@ _PHOTO = RiggedSettings(
 _MONOCULAR = replace(
     _PHOTO,
     preset="monocular",
-    steps=3000,
+    steps=4000,
     shoulders=True,
     posture=True,
     finetune=True,
     rates=Rates(
         position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4
     ),
-    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1),
+    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1, drift=0.02, drift_seen=0.0),
     densify=DensifySettings(
-        start=500, stop=2200, every=300, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
+        start=667, stop=2933, every=400, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
     ),
-    mcmc=McmcSettings(start=500, stop=2500, every=100, limit=40_000),
+    mcmc=McmcSettings(start=667, stop=3333, every=100, limit=40_000),
     checkpoint_every=250,
 )
 

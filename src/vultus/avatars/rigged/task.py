@@ -152,7 +152,8 @@ class RiggedTask:
             total = total + weights.opacity * (firm * (1 - avatar.opacities.sigmoid())).mean()
         if weights.drift:
             now, first = ([source(name) for name in _SHAPE] for source in (avatar.get_parameter, self._first))
-            total = total + weights.drift * losses.drift_loss(now, first, self._kept["rigid"] * firm)
+            held = self._kept["rigid"] ** 2 * (weights.drift_seen + doubt)
+            total = total + weights.drift * losses.drift_loss(now, first, held)
         if weights.anchor:
             color = avatar.sh0[:, 0] * SH_C0 + 0.5
             total = total + weights.anchor * (doubt[:, None] * losses.huber(color - self._kept["anchor"])).mean()
