@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vultus.errors import VultusError
 
-ABI = 2
+ABI = 3
 """Version of the C interface; a library built from other sources is refused instead of being called wrongly."""
 
 
@@ -55,4 +55,7 @@ def load() -> ctypes.CDLL:
     if found != ABI:
         raise VultusError(f"the compiled kernels {path} have interface {found}, this Vultus needs {ABI}. {remedy}")
     library.vultus_instruction_set.restype = ctypes.c_char_p
+    library.vultus_multiply_add_rate.restype = ctypes.c_double
+    library.vultus_memory_take.argtypes, library.vultus_memory_take.restype = [ctypes.c_size_t], ctypes.c_void_p
+    library.vultus_memory_give.argtypes = [ctypes.c_void_p]
     return library

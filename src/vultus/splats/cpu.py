@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
-from ctypes import byref, c_float, c_int32, c_int64, c_void_p
+from ctypes import byref, c_double, c_float, c_int32, c_int64, c_void_p
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from vultus.splats.rasterize import Raster, RasterInfo, Work
 from vultus.splats.settings import UNUSABLE_CAMERA, RasterSettings
 
 _MAX_SIZE = 16384
+_SMALL = 1 << 16  # bytes; below, torch's own memory is as fast
 _NO_MEMORY, _BAD_CAMERA = 1, 2
 
 
@@ -41,7 +43,9 @@ _Scene = _structure(
     + _many(c_void_p, "means rotations scales opacities colors view intrinsics background"),
 )
 _Image = _structure(
-    "_Image", _many(c_void_p, "color alpha depth means2d depths radii") + _many(c_int64, "entries processed evaluated")
+    "_Image",
+    _many(c_void_p, "color alpha depth means2d depths radii") + _many(c_int64, "entries processed evaluated")
+    + [("seconds", c_double * 4)]
 )
 _INPUTS = "means rotations scales opacities colors view intrinsics background"
 _Gradients = _structure(
@@ -66,6 +70,30 @@ def _check(error: int) -> None:
         raise VultusError(UNUSABLE_CAMERA)
 
 
+class _Lent:
+    """Memory of the kernel library, given back when the last tensor on it is gone."""
+
+    def __init__(self, library: ctypes.CDLL, size: int) -> None:
+        self._give = library.vultus_memory_give
+        self.address = library.vultus_memory_take(size)
+        if not self.address:
+            raise MemoryError(f"no memory for an image of {size} bytes")
+
+    def __del__(self) -> None:
+        self._give(self.address)
+
+
+def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """`torch.empty`, from memory that was used before: large fresh blocks cost more time than drawing into them."""
+    size = 4 * math.prod(shape)
+    if size < _SMALL:
+        return torch.empty(shape, dtype=dtype)
+    lent = _Lent(kernels.load(), size)
+    buffer = (ctypes.c_char * size).from_address(lent.address)
+    buffer.owner = lent  # type: ignore[attr-defined]
+    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+
+
 class _KernelState:
     """What the kernel keeps of one image for the backward pass."""
 
@@ -85,12 +113,13 @@ class _Work:
         self.camera, self.settings, self.batch, self.count = camera, settings, batch, n
         self.channels, self.degree = gaussians.channels, gaussians.active_degree
         self.stored = 0 if gaussians.sh is None else gaussians.sh.shape[-2]
-        self.radii = torch.empty(*batch, n, 2, dtype=torch.int32)
-        self.depths = torch.empty(*batch, n)
-        self.means2d = torch.empty(*batch, n, 2)
+        self.radii = _empty(*batch, n, 2, dtype=torch.int32)
+        self.depths = _empty(*batch, n)
+        self.means2d = _empty(*batch, n, 2)
         self.absgrad = torch.zeros(*batch, n, 2) if settings.absgrad else None
         self.states: list[_KernelState] = []
         self.statistics = [0, 0, 0]
+        self.seconds = [0.0, 0.0, 0.0, 0.0]
 
     def places(self, inputs: Sequence[Tensor | None]) -> list[tuple[list[int], int]]:
         """For every input: which of its batch elements each image uses, and how many it has."""
@@ -136,19 +165,21 @@ class _Rasterize(torch.autograd.Function):
         # The last tensor is work.means2d, an input only so that its gradient can be read.
         inputs = [None if t is None else t.contiguous() for t in tensors[:-1]]
         images, height, width = work.batch.numel(), work.camera.height, work.camera.width
-        color = torch.empty(*work.batch, height, width, work.channels)
-        alpha = torch.empty(*work.batch, height, width, 1)
-        depth = torch.empty(*work.batch, height, width, 1) if with_depth else None
+        color = _empty(*work.batch, height, width, work.channels)
+        alpha = _empty(*work.batch, height, width, 1)
+        depth = _empty(*work.batch, height, width, 1) if with_depth else None
         library, places = kernels.load(), work.places(inputs)
         for i in range(images):
             outputs = [color, alpha, depth, work.means2d, work.depths, work.radii]
-            image = _Image(*(_pointer(tensor, i, images) for tensor in outputs), 0, 0, 0)
+            image = _Image(*(_pointer(tensor, i, images) for tensor in outputs))
             state = _KernelState()
             scene = work.scene(inputs, places, i, keep)
             _check(library.vultus_splats_forward(byref(scene), byref(image), byref(state.pointer)))
             work.states.append(state)
             for k, value in enumerate((image.entries, image.processed, image.evaluated)):
                 work.statistics[k] += value
+            for k, value in enumerate(image.seconds):
+                work.seconds[k] += value
         if keep:
             ctx.work = work
             ctx.save_for_backward(color, depth, *inputs)
@@ -167,9 +198,9 @@ class _Rasterize(torch.autograd.Function):
         given = [None if c is None else c.contiguous() for c in (*cotangents, None)[:3]]
         needed = ctx.needs_input_grad[3:]
         gradients = [
-            torch.empty_like(t) if wanted and t is not None else None for t, wanted in zip(inputs, needed, strict=False)
+            _empty(*t.shape) if wanted and t is not None else None for t, wanted in zip(inputs, needed, strict=False)
         ]
-        means2d = torch.empty_like(work.means2d) if needed[-1] else None
+        means2d = _empty(*work.means2d.shape) if needed[-1] else None
         library, places, images = kernels.load(), work.places(inputs), work.batch.numel()
         for i in range(images):
             seen = sum(1 << k for k, (index, _) in enumerate(places) if index[i] in index[:i])
@@ -213,5 +244,5 @@ def rasterize_cpu(
     if keep:
         work.means2d.requires_grad_()
     images = _Rasterize.apply(work, keep, depth, *tensors, work.means2d)
-    info = RasterInfo(work.means2d, work.radii, work.depths, work.absgrad, Work(*work.statistics))
+    info = RasterInfo(work.means2d, work.radii, work.depths, work.absgrad, Work(*work.statistics, tuple(work.seconds)))
     return Raster(images[0], images[1], images[2] if depth else None, info)

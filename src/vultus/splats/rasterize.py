@@ -26,11 +26,13 @@ _log = logging.getLogger("vultus")
 @dataclass(frozen=True)
 class Work:
     """What the compiled backend did: (tile, Gaussian) list entries, those visited before the pixels of their tile were
-    finished, and pixels tested against a Gaussian."""
+    finished, and pixels tested against a Gaussian; and the seconds it spent on projecting, sorting by depth, listing the
+    Gaussians of every tile, and compositing."""
 
     entries: int
     visited: int
     evaluated: int
+    seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True)

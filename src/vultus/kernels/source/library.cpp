@@ -60,7 +60,7 @@ const SplatKernels* kernels() {
 
 }  // namespace
 
-EXPORT int vultus_abi() { return 2; }
+EXPORT int vultus_abi() { return 3; }
 EXPORT const char* vultus_instruction_set() { return kernels()->name; }
 
 EXPORT int vultus_splats_forward(const SplatScene* scene, SplatImage* image, Workspace** state) {
@@ -72,6 +72,9 @@ EXPORT int vultus_splats_backward(const SplatScene* scene, Workspace* state, con
 }
 
 EXPORT double vultus_multiply_add_rate(int threads) { return kernels()->multiply_add_rate(threads); }
+
+EXPORT void* vultus_memory_take(size_t bytes) { return memory_take(bytes); }
+EXPORT void vultus_memory_give(void* data) { memory_give(data); }
 
 EXPORT void vultus_release(Workspace* state) { workspace_give(state); }
 

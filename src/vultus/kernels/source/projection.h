@@ -1,7 +1,6 @@
-// One Gaussian through one camera, forward and backward. Zwicker et al., "EWA splatting" (2002).
+// W Gaussians through one camera, forward and backward. Zwicker et al., "EWA splatting" (2002).
 #pragma once
-#include <math.h>
-
+#include "simd.h"
 #include "splats.h"
 
 namespace {
@@ -59,75 +58,95 @@ inline bool make_view(const SplatScene& s, View& v) {
   return true;
 }
 
-struct Projected {
-  float x, y, z;       // camera space
-  float mx, my;        // pixels
-  float ax, ay;        // clamped x/z, y/z
-  float a0[3], a1[3];  // rows of J R
-  float q[4], inverse_norm;
-  float Q[9];            // rotation of the quaternion
-  float b0[3], b1[3];    // rows of J R Q
-  float s00, s01, s11;   // blurred covariance
-  float a, b, c, det;    // its inverse and determinant
-  float rho;             // antialiasing factor
-  bool rho_is_floor;
-  float opacity;         // with rho
+struct Shapes {
+  V mean[3], rotation[4], scale[3], opacity;
 };
 
-// False if the Gaussian cannot be drawn, whatever its opacity and place on the image.
-inline bool project_one(const SplatScene& s, const View& v, int64_t i, Projected& o) {
-  const float* m = s.means + 3 * i;
-  const float* R = v.R;
-  o.x = R[0] * m[0] + R[1] * m[1] + R[2] * m[2] + v.t[0];
-  o.y = R[3] * m[0] + R[4] * m[1] + R[5] * m[2] + v.t[1];
-  o.z = R[6] * m[0] + R[7] * m[1] + R[8] * m[2] + v.t[2];
-  if (!(o.z >= s.near && o.z <= FAR_PLANE)) return false;
-  const float* q = s.rotations + 4 * i;
-  float norm2 = q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3];
-  if (!finite(norm2)) return false;
-  o.inverse_norm = 1.f;
-  if (s.normalise) {
-    if (!(norm2 > 1e-24f)) return false;
-    o.inverse_norm = 1.f / sqrtf(norm2);
+// Gaussians i ... i + W - 1; lanes from `end` on repeat the one before `end`.
+inline void load_shapes(const SplatScene& s, int64_t i, int64_t end, Shapes& g) {
+  alignas(64) float lanes[11][W];
+  for (int l = 0; l < W; l++) {
+    int64_t at = i + l < end ? i + l : end - 1;
+    for (int k = 0; k < 3; k++) lanes[k][l] = s.means[3 * at + k];
+    for (int k = 0; k < 4; k++) lanes[3 + k][l] = s.rotations[4 * at + k];
+    for (int k = 0; k < 3; k++) lanes[7 + k][l] = s.scales[3 * at + k];
+    lanes[10][l] = s.opacities[at];
   }
-  float w = o.q[0] = q[0] * o.inverse_norm, x = o.q[1] = q[1] * o.inverse_norm;
-  float y = o.q[2] = q[2] * o.inverse_norm, z = o.q[3] = q[3] * o.inverse_norm;
-  float* Q = o.Q;
-  Q[0] = 1 - 2 * (y * y + z * z), Q[1] = 2 * (x * y - w * z), Q[2] = 2 * (x * z + w * y);
-  Q[3] = 2 * (x * y + w * z), Q[4] = 1 - 2 * (x * x + z * z), Q[5] = 2 * (y * z - w * x);
-  Q[6] = 2 * (x * z - w * y), Q[7] = 2 * (y * z + w * x), Q[8] = 1 - 2 * (x * x + y * y);
-  float rz = 1.f / o.z, ux = o.x * rz, uy = o.y * rz;
-  o.mx = v.fx * ux + v.cx;
-  o.my = v.fy * uy + v.cy;
-  o.ax = least(v.right, most(v.left, ux));
-  o.ay = least(v.bottom, most(v.top, uy));
-  float j00 = v.fx * rz, j02 = -v.fx * o.ax * rz, j11 = v.fy * rz, j12 = -v.fy * o.ay * rz;
-  float c00 = 0, c01 = 0, c11 = 0;
+  for (int k = 0; k < 3; k++) g.mean[k] = load(lanes[k]), g.scale[k] = load(lanes[7 + k]);
+  for (int k = 0; k < 4; k++) g.rotation[k] = load(lanes[3 + k]);
+  g.opacity = load(lanes[10]);
+}
+
+struct Projected {
+  V x, y, z;         // camera space
+  V mx, my;          // pixels
+  V ax, ay;          // clamped x/z, y/z
+  V a0[3], a1[3];    // rows of J R
+  V q[4], inverse_norm;
+  V Q[9];            // rotation of the quaternion
+  V b0[3], b1[3];    // rows of J R Q
+  V s00, s01, s11;   // blurred covariance
+  V a, b, c, det;    // its inverse and determinant
+  V rho;             // antialiasing factor
+  M rho_varies;      // it is not at its floor
+  V opacity;         // with rho
+};
+
+inline V dot3(const float* row, const V* v) { return splat(row[0]) * v[0] + splat(row[1]) * v[1] + splat(row[2]) * v[2]; }
+
+// The Gaussians that can be drawn, whatever their opacity and place on the image.
+inline M project(const SplatScene& s, const View& v, const Shapes& g, Projected& o) {
+  const V one = splat(1.f), two = splat(2.f), fx = splat(v.fx), fy = splat(v.fy);
+  o.x = dot3(v.R, g.mean) + splat(v.t[0]);
+  o.y = dot3(v.R + 3, g.mean) + splat(v.t[1]);
+  o.z = dot3(v.R + 6, g.mean) + splat(v.t[2]);
+  M drawable = both(ge(o.z, splat(s.near)), le(o.z, splat(FAR_PLANE)));
+  const V* r = g.rotation;
+  V norm2 = r[0] * r[0] + r[1] * r[1] + r[2] * r[2] + r[3] * r[3];
+  drawable = both(drawable, finite(norm2));
+  o.inverse_norm = one;
+  if (s.normalise) {
+    drawable = both(drawable, gt(norm2, splat(1e-24f)));
+    o.inverse_norm = one / root(norm2);
+  }
+  for (int k = 0; k < 4; k++) o.q[k] = r[k] * o.inverse_norm;
+  V w = o.q[0], x = o.q[1], y = o.q[2], z = o.q[3];
+  V* Q = o.Q;
+  Q[0] = one - two * (y * y + z * z), Q[1] = two * (x * y - w * z), Q[2] = two * (x * z + w * y);
+  Q[3] = two * (x * y + w * z), Q[4] = one - two * (x * x + z * z), Q[5] = two * (y * z - w * x);
+  Q[6] = two * (x * z - w * y), Q[7] = two * (y * z + w * x), Q[8] = one - two * (x * x + y * y);
+  V rz = one / o.z, ux = o.x * rz, uy = o.y * rz;
+  o.mx = fx * ux + splat(v.cx);
+  o.my = fy * uy + splat(v.cy);
+  o.ax = smaller(splat(v.right), larger(splat(v.left), ux));
+  o.ay = smaller(splat(v.bottom), larger(splat(v.top), uy));
+  V j00 = fx * rz, j11 = fy * rz, j02 = splat(0.f) - j00 * o.ax, j12 = splat(0.f) - j11 * o.ay;
+  V c00 = splat(0.f), c01 = c00, c11 = c00;
   for (int k = 0; k < 3; k++) {
-    o.a0[k] = j00 * R[k] + j02 * R[6 + k];
-    o.a1[k] = j11 * R[3 + k] + j12 * R[6 + k];
+    o.a0[k] = j00 * splat(v.R[k]) + j02 * splat(v.R[6 + k]);
+    o.a1[k] = j11 * splat(v.R[3 + k]) + j12 * splat(v.R[6 + k]);
   }
   for (int k = 0; k < 3; k++) {
     o.b0[k] = o.a0[0] * Q[k] + o.a0[1] * Q[3 + k] + o.a0[2] * Q[6 + k];
     o.b1[k] = o.a1[0] * Q[k] + o.a1[1] * Q[3 + k] + o.a1[2] * Q[6 + k];
-    float scale = s.scales[3 * i + k], u = o.b0[k] * scale, t = o.b1[k] * scale;
-    c00 += u * u, c01 += u * t, c11 += t * t;
+    V u = o.b0[k] * g.scale[k], t = o.b1[k] * g.scale[k];
+    c00 = c00 + u * u, c01 = c01 + u * t, c11 = c11 + t * t;
   }
-  o.s00 = c00 + LOW_PASS, o.s01 = c01, o.s11 = c11 + LOW_PASS;
+  o.s00 = c00 + splat(LOW_PASS), o.s01 = c01, o.s11 = c11 + splat(LOW_PASS);
   o.det = o.s00 * o.s11 - o.s01 * o.s01;
-  if (!(o.det > 0.f) || !finite(o.det)) return false;
-  float inverse_det = 1.f / o.det;
-  o.a = o.s11 * inverse_det, o.b = -o.s01 * inverse_det, o.c = o.s00 * inverse_det;
-  o.rho = 1.f;
-  o.rho_is_floor = true;
+  drawable = both(drawable, both(gt(o.det, splat(0.f)), finite(o.det)));
+  V inverse_det = one / o.det;
+  o.a = o.s11 * inverse_det, o.b = splat(0.f) - o.s01 * inverse_det, o.c = o.s00 * inverse_det;
+  o.rho = one;
   if (s.antialiased) {
-    float ratio = (c00 * c11 - c01 * c01) * inverse_det;
-    float smallest = most(s.compensation_floor * s.compensation_floor, 1e-37f);
-    o.rho_is_floor = !(ratio > smallest);
-    o.rho = sqrtf(o.rho_is_floor ? smallest : ratio);
+    V ratio = (c00 * c11 - c01 * c01) * inverse_det;
+    V smallest = splat(most(s.compensation_floor * s.compensation_floor, 1e-37f));
+    o.rho_varies = gt(ratio, smallest);
+    o.rho = root(select(o.rho_varies, ratio, smallest));
   }
-  o.opacity = s.opacities[i] * o.rho;
-  return finite(o.opacity) && finite(o.a) && finite(o.c) && finite(o.mx) && finite(o.my);
+  o.opacity = g.opacity * o.rho;
+  drawable = both(drawable, both(finite(o.opacity), both(finite(o.a), finite(o.c))));
+  return both(drawable, both(finite(o.mx), finite(o.my)));
 }
 
 // What the pixels of one image say about one Gaussian: with A = alpha * d(loss)/d(alpha) and the offset (dx, dy) of
@@ -139,86 +158,84 @@ struct PoseGradient {
 };
 
 struct ProjectedGradient {
-  float mean[3], rotation[4], scale[3], opacity, mx, my;
+  V mean[3], rotation[4], scale[3], opacity, mx, my;
+  V point[3], da0[3], da1[3], dj00, dj02, dj11, dj12;  // for the camera
 };
 
-inline void project_one_backward(const SplatScene& s, const View& v, int64_t i, const Projected& o, const float* moments,
-                                 float depth_gradient, ProjectedGradient& g, PoseGradient* pose) {
-  const float* R = v.R;
-  const float *m = s.means + 3 * i, *scale = s.scales + 3 * i, *Q = o.Q;
+inline void project_backward(const SplatScene& s, const View& v, const Shapes& shape, const Projected& o,
+                             const V* moments, V depth_gradient, ProjectedGradient& g) {
+  const V one = splat(1.f), two = splat(2.f), zero = splat(0.f), fx = splat(v.fx), fy = splat(v.fy);
+  const V *scale = shape.scale, *Q = o.Q;
   g.mx = o.a * moments[1] + o.b * moments[2];
   g.my = o.b * moments[1] + o.c * moments[2];
-  g.opacity = moments[0] / s.opacities[i];
+  g.opacity = moments[0] / shape.opacity;
   // Conic to covariance: V_S = -C V_C C.
-  float va = -0.5f * moments[3], vh = -0.5f * moments[4], vc = -0.5f * moments[5];
-  float m00 = o.a * va + o.b * vh, m01 = o.a * vh + o.b * vc, m10 = o.b * va + o.c * vh, m11 = o.b * vh + o.c * vc;
-  float v00 = -(m00 * o.a + m01 * o.b), v01 = -(m00 * o.b + m01 * o.c), v11 = -(m10 * o.b + m11 * o.c);
-  if (!o.rho_is_floor) {
-    float f = moments[0] / (2 * o.rho * o.rho), keep = 1 - o.rho * o.rho, lost = LOW_PASS / o.det;
-    v00 += f * (keep * o.a - lost);
-    v01 += f * keep * o.b;
-    v11 += f * (keep * o.c - lost);
+  V va = splat(-0.5f) * moments[3], vh = splat(-0.5f) * moments[4], vc = splat(-0.5f) * moments[5];
+  V m00 = o.a * va + o.b * vh, m01 = o.a * vh + o.b * vc, m10 = o.b * va + o.c * vh, m11 = o.b * vh + o.c * vc;
+  V v00 = zero - (m00 * o.a + m01 * o.b), v01 = zero - (m00 * o.b + m01 * o.c), v11 = zero - (m10 * o.b + m11 * o.c);
+  if (s.antialiased) {
+    V f = keep(o.rho_varies, moments[0] / (two * o.rho * o.rho)), left = one - o.rho * o.rho, lost = splat(LOW_PASS) / o.det;
+    v00 = v00 + f * (left * o.a - lost);
+    v01 = v01 + f * left * o.b;
+    v11 = v11 + f * (left * o.c - lost);
   }
   // Covariance = U U^T with U = J R Q diag(scale).
-  float da0[3] = {0, 0, 0}, da1[3] = {0, 0, 0}, dQ[9];
+  V dQ[9];
+  for (int k = 0; k < 3; k++) g.da0[k] = g.da1[k] = zero;
   for (int k = 0; k < 3; k++) {
-    float u = o.b0[k] * scale[k], t = o.b1[k] * scale[k];
-    float du = 2 * (v00 * u + v01 * t), dt = 2 * (v01 * u + v11 * t);
+    V u = o.b0[k] * scale[k], t = o.b1[k] * scale[k];
+    V du = two * (v00 * u + v01 * t), dt = two * (v01 * u + v11 * t);
     g.scale[k] = du * o.b0[k] + dt * o.b1[k];
-    float db0 = du * scale[k], db1 = dt * scale[k];
+    V db0 = du * scale[k], db1 = dt * scale[k];
     for (int r = 0; r < 3; r++) {
-      da0[r] += db0 * Q[3 * r + k];
-      da1[r] += db1 * Q[3 * r + k];
+      g.da0[r] = g.da0[r] + db0 * Q[3 * r + k];
+      g.da1[r] = g.da1[r] + db1 * Q[3 * r + k];
       dQ[3 * r + k] = db0 * o.a0[r] + db1 * o.a1[r];
     }
   }
-  float dj00 = 0, dj02 = 0, dj11 = 0, dj12 = 0;
-  for (int k = 0; k < 3; k++) {
-    dj00 += da0[k] * R[k], dj02 += da0[k] * R[6 + k];
-    dj11 += da1[k] * R[3 + k], dj12 += da1[k] * R[6 + k];
-  }
-  float rz = 1.f / o.z, ux = o.x * rz, uy = o.y * rz, rz2 = rz * rz;
-  float dx = v.fx * rz * g.mx, dy = v.fy * rz * g.my;
-  float dz = depth_gradient - (v.fx * ux * g.mx + v.fy * uy * g.my) * rz;
+  g.dj00 = dot3(v.R, g.da0), g.dj02 = dot3(v.R + 6, g.da0);
+  g.dj11 = dot3(v.R + 3, g.da1), g.dj12 = dot3(v.R + 6, g.da1);
+  V rz = one / o.z, ux = o.x * rz, uy = o.y * rz, rz2 = rz * rz;
+  V dx = fx * rz * g.mx, dy = fy * rz * g.my;
+  V dz = depth_gradient - (fx * ux * g.mx + fy * uy * g.my) * rz;
   // j02 = -fx ax / z: with ax = x/z inside the clamp, constant outside.
-  if (ux >= v.left && ux <= v.right) {
-    dx -= v.fx * rz2 * dj02;
-    dz += 2 * v.fx * o.ax * rz2 * dj02;
-  } else {
-    dz += v.fx * o.ax * rz2 * dj02;
-  }
-  if (uy >= v.top && uy <= v.bottom) {
-    dy -= v.fy * rz2 * dj12;
-    dz += 2 * v.fy * o.ay * rz2 * dj12;
-  } else {
-    dz += v.fy * o.ay * rz2 * dj12;
-  }
-  dz -= (v.fx * dj00 + v.fy * dj11) * rz2;
-  for (int k = 0; k < 3; k++) g.mean[k] = R[k] * dx + R[3 + k] * dy + R[6 + k] * dz;
+  V through_x = fx * rz2 * g.dj02, through_y = fy * rz2 * g.dj12;
+  M inside_x = both(ge(ux, splat(v.left)), le(ux, splat(v.right)));
+  M inside_y = both(ge(uy, splat(v.top)), le(uy, splat(v.bottom)));
+  dx = dx - keep(inside_x, through_x);
+  dy = dy - keep(inside_y, through_y);
+  dz = dz + select(inside_x, two, one) * o.ax * through_x;
+  dz = dz + select(inside_y, two, one) * o.ay * through_y;
+  dz = dz - (fx * g.dj00 + fy * g.dj11) * rz2;
+  g.point[0] = dx, g.point[1] = dy, g.point[2] = dz;
+  for (int k = 0; k < 3; k++) g.mean[k] = splat(v.R[k]) * dx + splat(v.R[3 + k]) * dy + splat(v.R[6 + k]) * dz;
 
-  float w = o.q[0], x = o.q[1], y = o.q[2], z = o.q[3];
-  g.rotation[0] = 2 * (x * (dQ[7] - dQ[5]) + y * (dQ[2] - dQ[6]) + z * (dQ[3] - dQ[1]));
-  g.rotation[1] = 2 * (-2 * x * (dQ[4] + dQ[8]) + y * (dQ[3] + dQ[1]) + z * (dQ[6] + dQ[2]) + w * (dQ[7] - dQ[5]));
-  g.rotation[2] = 2 * (x * (dQ[3] + dQ[1]) - 2 * y * (dQ[0] + dQ[8]) + z * (dQ[7] + dQ[5]) + w * (dQ[2] - dQ[6]));
-  g.rotation[3] = 2 * (x * (dQ[6] + dQ[2]) + y * (dQ[7] + dQ[5]) - 2 * z * (dQ[0] + dQ[4]) + w * (dQ[3] - dQ[1]));
+  V w = o.q[0], x = o.q[1], y = o.q[2], z = o.q[3];
+  g.rotation[0] = two * (x * (dQ[7] - dQ[5]) + y * (dQ[2] - dQ[6]) + z * (dQ[3] - dQ[1]));
+  g.rotation[1] = two * (y * (dQ[3] + dQ[1]) - two * x * (dQ[4] + dQ[8]) + z * (dQ[6] + dQ[2]) + w * (dQ[7] - dQ[5]));
+  g.rotation[2] = two * (x * (dQ[3] + dQ[1]) - two * y * (dQ[0] + dQ[8]) + z * (dQ[7] + dQ[5]) + w * (dQ[2] - dQ[6]));
+  g.rotation[3] = two * (x * (dQ[6] + dQ[2]) + y * (dQ[7] + dQ[5]) - two * z * (dQ[0] + dQ[4]) + w * (dQ[3] - dQ[1]));
   if (s.normalise) {
-    float along = 0;
-    for (int k = 0; k < 4; k++) along += g.rotation[k] * o.q[k];
+    V along = g.rotation[0] * o.q[0] + g.rotation[1] * o.q[1] + g.rotation[2] * o.q[2] + g.rotation[3] * o.q[3];
     for (int k = 0; k < 4; k++) g.rotation[k] = (g.rotation[k] - along * o.q[k]) * o.inverse_norm;
   }
-  if (!pose) return;
-  const float point[3] = {dx, dy, dz};
-  const float j00 = v.fx * rz, j02 = -v.fx * o.ax * rz, j11 = v.fy * rz, j12 = -v.fy * o.ay * rz;
+}
+
+// Adds what lane l says about the camera.
+inline void pose_backward(const View& v, const Shapes& shape, const Projected& o, const ProjectedGradient& g, int l,
+                          PoseGradient& pose) {
+  const double rz = 1. / o.z[l], ax = o.ax[l], ay = o.ay[l], j00 = v.fx * rz, j11 = v.fy * rz;
   for (int k = 0; k < 3; k++) {
-    pose->view[k] += double(dx) * m[k] + double(j00) * da0[k];
-    pose->view[4 + k] += double(dy) * m[k] + double(j11) * da1[k];
-    pose->view[8 + k] += double(dz) * m[k] + double(j02) * da0[k] + double(j12) * da1[k];
-    pose->view[4 * k + 3] += point[k];
+    const double m = shape.mean[k][l], da0 = g.da0[k][l], da1 = g.da1[k][l];
+    pose.view[k] += g.point[0][l] * m + j00 * da0;
+    pose.view[4 + k] += g.point[1][l] * m + j11 * da1;
+    pose.view[8 + k] += g.point[2][l] * m - j00 * ax * da0 - j11 * ay * da1;
+    pose.view[4 * k + 3] += g.point[k][l];
   }
-  pose->intrinsics[0] += double(g.mx) * ux + double(rz) * (dj00 - dj02 * o.ax);
-  pose->intrinsics[1] += double(g.my) * uy + double(rz) * (dj11 - dj12 * o.ay);
-  pose->intrinsics[2] += g.mx;
-  pose->intrinsics[3] += g.my;
+  pose.intrinsics[0] += g.mx[l] * (o.x[l] * rz) + rz * (g.dj00[l] - g.dj02[l] * ax);
+  pose.intrinsics[1] += g.my[l] * (o.y[l] * rz) + rz * (g.dj11[l] - g.dj12[l] * ay);
+  pose.intrinsics[2] += g.mx[l];
+  pose.intrinsics[3] += g.my[l];
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // One vector of W floats for the instruction set this file is compiled for.
 // Multiply-adds are written out (fma, fnma): forward and backward must round alike, so contraction is off elsewhere.
 #pragma once
+#include <math.h>
 #include <stdint.h>
 #if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE4_2__)
 #include <immintrin.h>
@@ -26,6 +27,8 @@ inline V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }
 inline V smaller(V a, V b) { return _mm512_min_ps(a, b); }
 inline V larger(V a, V b) { return _mm512_max_ps(a, b); }
 inline V magnitude(V a) { return _mm512_abs_ps(a); }
+inline V negative(V a) { return _mm512_or_ps(a, _mm512_set1_ps(-0.f)); }  // -|a|
+inline V root(V a) { return _mm512_sqrt_ps(a); }
 inline M ge(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 inline M gt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 inline M le(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
@@ -57,6 +60,8 @@ inline V fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }
 inline V smaller(V a, V b) { return _mm256_min_ps(a, b); }
 inline V larger(V a, V b) { return _mm256_max_ps(a, b); }
 inline V magnitude(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a); }
+inline V negative(V a) { return _mm256_or_ps(a, _mm256_set1_ps(-0.f)); }  // -|a|
+inline V root(V a) { return _mm256_sqrt_ps(a); }
 inline M ge(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
 inline M gt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 inline M le(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
@@ -70,7 +75,6 @@ inline V shift_exponent(V a, V n) {
 }
 inline V reciprocal(V a) {
   V r = _mm256_rcp_ps(a);
-  r = _mm256_mul_ps(r, _mm256_fnmadd_ps(a, r, _mm256_set1_ps(2.f)));
   return _mm256_mul_ps(r, _mm256_fnmadd_ps(a, r, _mm256_set1_ps(2.f)));
 }
 
@@ -89,6 +93,8 @@ inline V fnma(V a, V b, V c) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
 inline V smaller(V a, V b) { return _mm_min_ps(a, b); }
 inline V larger(V a, V b) { return _mm_max_ps(a, b); }
 inline V magnitude(V a) { return _mm_andnot_ps(_mm_set1_ps(-0.f), a); }
+inline V negative(V a) { return _mm_or_ps(a, _mm_set1_ps(-0.f)); }  // -|a|
+inline V root(V a) { return _mm_sqrt_ps(a); }
 inline M ge(V a, V b) { return _mm_cmpge_ps(a, b); }
 inline M gt(V a, V b) { return _mm_cmpgt_ps(a, b); }
 inline M le(V a, V b) { return _mm_cmple_ps(a, b); }
@@ -135,24 +141,41 @@ inline V select(M m, V a, V b) { return (V)((m & (M)a) | (~m & (M)b)); }
 inline V smaller(V a, V b) { return select((M)(a < b), a, b); }
 inline V larger(V a, V b) { return select((M)(a > b), a, b); }
 inline V magnitude(V a) { return (V)((M)a & 0x7fffffff); }
+inline V negative(V a) { return (V)((U)a | 0x80000000u); }  // -|a|
+inline V root(V a) { return V{sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}; }
 inline V shift_exponent(V a, V n) { return (V)((U)a + ((U)n << 23)); }
 inline V reciprocal(V a) { return 1.f / a; }
 
 #endif
 
-// 2^x for x in [-126, 0]; other arguments give numbers without meaning. Relative error 8e-8 plus rounding.
-inline V exp2(V x) {
+// out = 2^x for x in [-126, 0]; other arguments give numbers without meaning. Relative error 8e-8 plus rounding.
+template <int N>
+inline void exp2(const V (&x)[N], V (&out)[N]) {
   const V magic = splat(12582912.f);  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  V n = x + magic;
-  V f = x - (n - magic);
-  V p = splat(1.327647199e-03f);
-  p = fma(p, f, splat(9.675541334e-03f));
-  p = fma(p, f, splat(5.550713274e-02f));
-  p = fma(p, f, splat(2.402211972e-01f));
-  p = fma(p, f, splat(6.931469671e-01f));
-  p = fma(p, f, splat(1.000000072e+00f));
-  return shift_exponent(p, n);
+  const float coefficients[] = {9.675541334e-03f, 5.550713274e-02f, 2.402211972e-01f, 6.931469671e-01f, 1.000000072e+00f};
+  V n[N], f[N];
+  for (int i = 0; i < N; i++) n[i] = x[i] + magic;
+  for (int i = 0; i < N; i++) f[i] = x[i] - (n[i] - magic);
+  for (int i = 0; i < N; i++) out[i] = splat(1.327647199e-03f);
+  for (float c : coefficients)
+    for (int i = 0; i < N; i++) out[i] = fma(out[i], f[i], splat(c));
+  for (int i = 0; i < N; i++) out[i] = shift_exponent(out[i], n[i]);
 }
+
+// log2 of positive normal numbers, absolute error about 1e-7.
+inline V log2(V x) {
+  typedef int32_t I __attribute__((vector_size(sizeof(V))));
+  I word = (I)x, exponent = (word - 0x3f3504f3) >> 23;  // such that the mantissa lies between sqrt(1/2) and sqrt(2)
+  V m = (V)(word - exponent * (1 << 23)), one = splat(1.f);
+  V s = (m - one) / (m + one), t = s * s;  // log m = 2 artanh s
+  V p = fma(t, splat(0.320598898f), splat(0.412198583f));
+  p = fma(p, t, splat(0.577078016f));
+  p = fma(p, t, splat(0.961796694f));
+  p = fma(p, t, splat(2.885390082f));
+  return fma(s, p, __builtin_convertvector(exponent, V));
+}
+
+inline M finite(V a) { return le(magnitude(a), splat(3.402823466e38f)); }
 
 inline float sum(V a) {
   alignas(64) float lanes[W];

@@ -17,6 +17,7 @@ struct SplatImage {
   float *means2d, *depths;       // [N 2], [N]
   int32_t* radii;                // [N 2]
   int64_t entries, processed, evaluated;  // work done: tile-list entries, those before the early stop, pixels tested
+  double seconds[4];  // spent on projecting, sorting by depth, tile lists, compositing
 };
 
 struct SplatGradients {

@@ -4,12 +4,15 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace {
 
 const int MAX_THREADS = 256;
 const int SPINS = 2000;  // some tens of microseconds: phases of one image follow each other faster than a thread wakes
-const size_t KEPT_BYTES = size_t(512) << 20;
+const size_t KEPT_BYTES = size_t(512) << 20;  // of workspaces, and as much of images
 
 struct Pool {
   pthread_mutex_t busy;   // held by the caller whose work is running
@@ -28,6 +31,14 @@ Pool pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_
 pthread_mutex_t cache_mutex = PTHREAD_MUTEX_INITIALIZER;
 Workspace* cache;
 size_t cache_bytes;
+
+// Precedes a block of memory_take; as long as the alignment.
+struct alignas(64) Header {
+  size_t size;  // of the whole block
+  Header* next;
+};
+Header* spare;
+size_t spare_bytes;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -80,6 +91,8 @@ void after_fork_in_child() {
   pool.workers = pool.seats = pool.taken = pool.inside = 0;
   cache = nullptr;  // may have been half-linked; its memory stays with the parent's image
   cache_bytes = 0;
+  spare = nullptr;
+  spare_bytes = 0;
 }
 
 __attribute__((constructor)) void install_fork_handler() { pthread_atfork(nullptr, nullptr, after_fork_in_child); }
@@ -125,6 +138,59 @@ void parallel_for(int threads, int64_t tasks, TaskBody body, void* context) {
   pthread_mutex_unlock(&pool.busy);
 }
 
+namespace {
+
+const size_t HUGE_PAGE = size_t(2) << 20;
+
+// Aligned memory, in large pages where the system has them: scattered access to small pages is slow, and so is asking
+// for each of them.
+void* allocate(size_t bytes) {
+  void* data = nullptr;
+  if (posix_memalign(&data, bytes >= HUGE_PAGE ? HUGE_PAGE : 64, bytes) != 0) return nullptr;
+#if defined(MADV_HUGEPAGE)
+  if (bytes >= HUGE_PAGE) madvise(data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
+  return data;
+}
+
+
+}  // namespace
+
+void* memory_take(size_t bytes) {
+  const size_t needed = bytes + sizeof(Header);
+  Header** best = nullptr;
+  pthread_mutex_lock(&cache_mutex);
+  for (Header** h = &spare; *h; h = &(*h)->next)
+    if ((*h)->size >= needed && (*h)->size / 2 <= needed && (!best || (*h)->size < (*best)->size)) best = h;
+  Header* block = nullptr;
+  if (best) {
+    block = *best;
+    *best = block->next;
+    spare_bytes -= block->size;
+  }
+  pthread_mutex_unlock(&cache_mutex);
+  if (!block) {
+    block = static_cast<Header*>(allocate(needed));
+    if (!block) return nullptr;
+    block->size = needed;
+  }
+  return block + 1;
+}
+
+void memory_give(void* data) {
+  if (!data) return;
+  Header* block = static_cast<Header*>(data) - 1;
+  pthread_mutex_lock(&cache_mutex);
+  const bool keep = spare_bytes + block->size <= KEPT_BYTES;
+  if (keep) {
+    spare_bytes += block->size;
+    block->next = spare;
+    spare = block;
+  }
+  pthread_mutex_unlock(&cache_mutex);
+  if (!keep) free(block);
+}
+
 void* workspace_reserve(Workspace* workspace, int slot, size_t bytes) {
   Buffer& buffer = workspace->buffers[slot];
   if (buffer.size >= bytes && buffer.data) return buffer.data;
@@ -133,10 +199,8 @@ void* workspace_reserve(Workspace* workspace, int slot, size_t bytes) {
   buffer.size = 0;
   size_t size = (bytes + bytes / 4 + 4095) & ~size_t(4095);
   if (!size) size = 4096;
-  if (posix_memalign(&buffer.data, 64, size) != 0) {
-    buffer.data = nullptr;
-    return nullptr;
-  }
+  buffer.data = allocate(size);
+  if (!buffer.data) return nullptr;
   buffer.size = size;
   return buffer.data;
 }

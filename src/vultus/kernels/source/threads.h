@@ -29,6 +29,10 @@ void workspace_give(Workspace* workspace);
 // At least `count` elements in buffer `slot`, or null when memory is exhausted; the contents are not kept.
 void* workspace_reserve(Workspace* workspace, int slot, size_t bytes);
 
+// Memory for images and gradients, 64-byte aligned, not cleared; what is given back is handed out again.
+void* memory_take(size_t bytes);
+void memory_give(void* data);
+
 template <class T>
 static inline T* reserve(Workspace* workspace, int slot, size_t count) {
   return static_cast<T*>(workspace_reserve(workspace, slot, count * sizeof(T)));

@@ -1,0 +1,441 @@
+// From gradients of pixels to gradients of Gaussians.
+//
+// The forward pass of each tile is repeated with the same arithmetic, with one running sum per pixel:
+// Z = T_end (dL/dA - b . dL/dC) - sum over Gaussians behind of w (f . dL/dC), from which
+// dL/dalpha = T (f . dL/dC) + Z / (1 - alpha). Sums per Gaussian and tile are stored and added up in tile order, so
+// that results do not depend on the number of threads.
+#pragma once
+#include "forward.h"
+
+namespace {
+
+const int64_t MOMENT_FLOATS_AT_ONCE = int64_t(1) << 26;  // unless one tile needs more
+
+struct BackTask {
+  const SplatScene* scene;
+  State* st;
+  const SplatGradients* g;
+  int first_tile;       // of the band
+  const int64_t* base;  // row of `moments` where a tile's entries begin, by tile of the group
+  int group_first;
+  float* moments;  // [entries][columns]
+  float* background;  // [tiles][channels]
+  int channels, columns;  // columns: MOMENTS, channels and, with absgrad, two more
+};
+
+// Cotangents of a tile, handed to put(block, lane, channel, value), and Z to put_z. Sums T_end * dL/dC for the background.
+template <class Put, class PutZ>
+void load_cotangents(const BackTask& k, int tile, const Tile& t, Put put, PutZ put_z) {
+  const SplatScene& s = *k.scene;
+  const State& st = *k.st;
+  const SplatGradients& g = *k.g;
+  float* background = k.background ? k.background + size_t(tile) * s.channels : nullptr;
+  if (background) memset(background, 0, sizeof(float) * s.channels);
+  for_pixels(t, s.width, [&](int block, int lane, size_t pixel) {
+    float T = st.transmittance[pixel], z = g.alpha ? T * g.alpha[pixel] : 0.f;
+    if (g.color) {
+      const float *v = g.color + pixel * s.channels, *color = g.color_image + pixel * s.channels;
+      for (int ch = 0; ch < s.channels; ch++) {
+        put(block, lane, ch, v[ch]);
+        z -= color[ch] * v[ch];
+        if (background) background[ch] += T * v[ch];
+      }
+    }
+    if (g.depth) {
+      put(block, lane, s.channels, g.depth[pixel]);
+      z -= g.depth_image[pixel] * g.depth[pixel];
+    }
+    put_z(block, lane, z);
+  });
+}
+
+// Adds what one job says about its Gaussian. seen = f . dL/dC, z = Z after the job.
+template <bool ABS>
+inline void add_moments(const Batch& b, int job, const Step& step, V raw, V alpha_max, V seen, V z, V* total) {
+  const int place = b.place[job], g = place / STRIPS;
+  const V dx = load(PLACES.x[place % STRIPS]) - splat(b.x[g]), dy = load(PLACES.y[b.block[job] % STRIP_BLOCKS]) - splat(b.y[g]);
+  const V d_alpha = fma(z, reciprocal(splat(1.f) - step.alpha), step.before * seen);
+  const V a = keep(both(step.open, le(raw, alpha_max)), step.alpha * d_alpha);  // the limit alpha_max passes no gradient
+  const V a_dx = a * dx, a_dy = a * dy;
+  total[0] = total[0] + a;
+  total[1] = total[1] + a_dx;
+  total[2] = total[2] + a_dy;
+  total[3] = fma(a_dx, dx, total[3]);
+  total[4] = fma(a_dx, dy, total[4]);
+  total[5] = fma(a_dy, dy, total[5]);
+  if (ABS) {
+    // nb = -log2(e) b and na = -log2(e)/2 a, so the offsets through the conic follow up to that factor.
+    const V nb = splat(b.nb[g]);
+    total[6] = total[6] + magnitude(a * fma(dx, splat(2 * b.na[g]), nb * dy));
+    total[7] = total[7] + magnitude(a * fma(dx, nb, splat(2 * b.nc[g]) * dy));
+  }
+}
+
+template <int C, bool ABS>
+void backward_direct(const BackTask& k, int tile, Batch& batch) {
+  State& st = *k.st;
+  enum { STRIDE = (2 + C) * W, EXTRA = ABS ? 2 : 0, SUMS = MOMENTS + EXTRA + C };  // of a block: transmittance, Z, cotangents
+  alignas(64) float pixels[BLOCKS * STRIDE];
+  memset(pixels, 0, sizeof pixels);
+  Tile t;
+  open_tile(k.scene->width, k.scene->height, st.tiles_x, tile, t, pixels, STRIDE);
+  load_cotangents(
+      k, tile, t, [&](int block, int lane, int c, float v) { pixels[block * STRIDE + (2 + c) * W + lane] = v; },
+      [&](int block, int lane, float z) { pixels[block * STRIDE + W + lane] = z; });
+  float* out = k.moments + k.base[tile - k.group_first] * SUMS;
+  const V alpha_max = splat(st.alpha_max);
+  for_batches(st, t, st.ids + st.offsets[tile - k.first_tile], st.processed[tile], batch, pixels, STRIDE,
+              [&](int, int count) {
+    int j = 0;
+    for (int g = 0; g < count; g++, out += SUMS) {
+      if (!batch.jobs[g]) {
+        memset(out, 0, sizeof(float) * SUMS);
+        continue;
+      }
+      V total[SUMS];
+      for (V& v : total) v = splat(0.f);
+      for (const int last = j + batch.jobs[g]; j < last; j++) {
+        float* slot = pixels + batch.block[j] * STRIDE;
+        const V raw = load(batch.alpha[j]);
+        const Step step = blend(raw, alpha_max, slot);
+        V seen = splat(0.f);
+        for (int c = 0; c < C; c++) {
+          const V v = load(slot + (2 + c) * W);
+          seen = fma(splat(batch.color[g][c]), v, seen);
+          total[MOMENTS + EXTRA + c] = fma(step.weight, v, total[MOMENTS + EXTRA + c]);
+        }
+        const V z = fma(step.weight, seen, load(slot + W));
+        store(slot + W, z);
+        add_moments<ABS>(batch, j, step, raw, alpha_max, seen, z, total);
+      }
+      sums(total, out);
+    }
+  });
+}
+
+// The jobs of one Gaussian that contribute something.
+struct WideBackScratch {
+  int job[BLOCKS];
+  alignas(64) float weight[BLOCKS][W], before[BLOCKS][W], seen[BLOCKS][W];
+};
+
+// seen[job] = f . dL/dC, and color_sums[channel] = sum over jobs of weight * dL/dC (still by lane).
+void wide_products(const Batch& batch, WideBackScratch& x, int jobs, const float* f, const float* cotangents, int padded,
+                   float* color_sums) {
+  enum { CHANNELS = W < 16 ? 4 : 8 };  // so that everything stays in registers
+  for (int n = 0; n < jobs; n++) store(x.seen[n], splat(0.f));
+  for (int c = 0; c < padded; c += CHANNELS) {
+    V total[CHANNELS], feature[CHANNELS];
+    for (int i = 0; i < CHANNELS; i++) total[i] = splat(0.f), feature[i] = splat(f[c + i]);
+    for (int n = 0; n < jobs; n++) {
+      const float* v = cotangents + (size_t(batch.block[x.job[n]]) * padded + c) * W;
+      const V weight = load(x.weight[n]);
+      V seen = load(x.seen[n]), seen2 = splat(0.f);
+      for (int i = 0; i < CHANNELS; i += 2) {
+        const V v0 = load(v + i * W), v1 = load(v + (i + 1) * W);
+        seen = fma(feature[i], v0, seen);
+        seen2 = fma(feature[i + 1], v1, seen2);
+        total[i] = fma(weight, v0, total[i]);
+        total[i + 1] = fma(weight, v1, total[i + 1]);
+      }
+      store(x.seen[n], seen + seen2);
+    }
+    for (int i = 0; i < CHANNELS; i++) store(color_sums + (c + i) * W, total[i]);
+  }
+}
+
+template <bool ABS>
+void backward_wide(const BackTask& k, int tile, Batch& batch, WideBackScratch& x, float* scratch) {
+  State& st = *k.st;
+  const SplatScene& s = *k.scene;
+  const int padded = st.padded;
+  enum { EXTRA = ABS ? 2 : 0 };
+  float* cotangents = scratch;  // [block][channel][lane]
+  float* color_sums = cotangents + size_t(TILE) * TILE * padded;  // [channel][lane]
+  float* channel_totals = color_sums + size_t(padded) * W;
+  alignas(64) float pixels[BLOCKS * 2 * W];
+  memset(pixels, 0, sizeof pixels);
+  memset(cotangents, 0, sizeof(float) * TILE * TILE * padded);
+  Tile t;
+  open_tile(s.width, s.height, st.tiles_x, tile, t, pixels, 2 * W);
+  load_cotangents(
+      k, tile, t,
+      [&](int block, int lane, int c, float v) { cotangents[(size_t(block) * padded + c) * W + lane] = v; },
+      [&](int block, int lane, float z) { pixels[block * 2 * W + W + lane] = z; });
+  float* out = k.moments + k.base[tile - k.group_first] * k.columns;
+  const int32_t* ids = st.ids + st.offsets[tile - k.first_tile];
+  const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
+  for_batches(st, t, ids, st.processed[tile], batch, pixels, 2 * W, [&](int first, int count) {
+    int j = 0;
+    for (int g = 0; g < count; g++, out += k.columns) {
+      int jobs = 0;
+      for (const int last = j + batch.jobs[g]; j < last; j++) {
+        const Step step = blend(load(batch.alpha[j]), alpha_max, pixels + batch.block[j] * 2 * W);
+        x.job[jobs] = j;
+        store(x.weight[jobs], step.weight);
+        store(x.before[jobs], step.before);
+        jobs += bits(gt(step.weight, zero)) != 0;
+      }
+      if (!jobs) {
+        memset(out, 0, sizeof(float) * k.columns);
+        continue;
+      }
+      wide_products(batch, x, jobs, features_of(s, st, ids[first + g], batch.index[g]), cotangents, padded, color_sums);
+      V total[MOMENTS + EXTRA];
+      for (V& v : total) v = zero;
+      for (int n = 0; n < jobs; n++) {
+        float* slot = pixels + batch.block[x.job[n]] * 2 * W;
+        const V raw = load(batch.alpha[x.job[n]]), seen = load(x.seen[n]);
+        const V before = load(x.before[n]), weight = load(x.weight[n]);
+        const Step step = {smaller(raw, alpha_max), before, weight, gt(weight, zero)};
+        const V z = fma(step.weight, seen, load(slot + W));
+        store(slot + W, z);
+        add_moments<ABS>(batch, x.job[n], step, raw, alpha_max, seen, z, total);
+      }
+      sums(total, out);
+      for (int c = 0; c < padded; c += 4) {
+        V four[4];
+        for (int i = 0; i < 4; i++) four[i] = load(color_sums + (c + i) * W);
+        sums(four, channel_totals + c);
+      }
+      memcpy(out + MOMENTS + EXTRA, channel_totals, sizeof(float) * k.channels);
+    }
+  });
+}
+
+// Adds the entries of the tiles [first, last) to the sums per Gaussian, in tile order, for the ranks [r0, r1).
+void add_entries(const BackTask& k, int first, int last, int64_t r0, int64_t r1, float* totals) {
+  const State& st = *k.st;
+  for (int tile = first; tile < last; tile++) {
+    const int32_t* ids = st.ids + st.offsets[tile - k.first_tile];
+    int low = 0, high = st.processed[tile];
+    for (int n = high; low < n;) {
+      int middle = (low + n) / 2;
+      if (ids[middle] < r0) low = middle + 1;
+      else n = middle;
+    }
+    const float* from = k.moments + (k.base[tile - k.group_first] + low) * k.columns;
+    for (int i = low; i < high && ids[i] < r1; i++, from += k.columns) {
+      float* to = totals + size_t(ids[i]) * k.columns;
+      for (int c = 0; c < k.columns; c++) to[c] += from[c];
+    }
+  }
+}
+
+inline void put(float* out, int64_t at, int n, const float* values, bool add) {
+  if (!out) return;
+  for (int i = 0; i < n; i++) out[at * n + i] = (add ? out[at * n + i] : 0.f) + values[i];
+}
+
+// Gradients of SH coefficients; `mean` gets what reaches the centre through the viewing direction.
+void color_backward(const SplatScene& s, const View& v, int64_t i, const float* color_gradient, const float* color,
+                    float* sh_gradient, bool add, float* mean) {
+  float d[3], Y[25], weights[25], masked[3];
+  for (int k = 0; k < 3; k++) d[k] = s.means[3 * i + k] - float(v.center[k]);
+  float n = 1.f / most(sqrtf(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]), 1e-12f);
+  for (float& c : d) c *= n;
+  sh_basis(s.sh_degree, d[0], d[1], d[2], Y);
+  for (int ch = 0; ch < 3; ch++) masked[ch] = color[ch] > 0.f ? color_gradient[ch] : 0.f;
+  int used = (s.sh_degree + 1) * (s.sh_degree + 1);
+  const float* c = s.colors + i * 3 * s.sh_stored;
+  float* out = sh_gradient ? sh_gradient + i * 3 * s.sh_stored : nullptr;
+  for (int k = 0; k < s.sh_stored; k++) {
+    if (k < used) weights[k] = c[3 * k] * masked[0] + c[3 * k + 1] * masked[1] + c[3 * k + 2] * masked[2];
+    if (!out) continue;
+    for (int ch = 0; ch < 3; ch++) out[3 * k + ch] = (add ? out[3 * k + ch] : 0.f) + (k < used ? Y[k] * masked[ch] : 0.f);
+  }
+  for (int k = 0; k < 3; k++) mean[k] = 0.f;
+  if (s.sh_degree == 0) return;
+  float along[3] = {0, 0, 0};
+  sh_basis_gradient(s.sh_degree, d[0], d[1], d[2], weights, along);
+  float radial = along[0] * d[0] + along[1] * d[1] + along[2] * d[2];
+  for (int k = 0; k < 3; k++) mean[k] = (along[k] - radial * d[k]) * n;
+}
+
+// Gradients of the Gaussians [first, last) from their sums over tiles.
+void gaussian_gradients(const SplatScene& s, const State& st, const SplatGradients& g, const float* totals, int columns,
+                        int64_t first, int64_t last, PoseGradient* pose) {
+  const int a = g.accumulate, extra = s.absgrad ? 2 : 0;
+  const int per_color = s.sh_degree < 0 ? s.channels : 3 * s.sh_stored;
+  enum { MEAN = 0, ROTATION = 3, SCALE = 7, OPACITY = 10, MX, MY, OUTPUTS };
+  alignas(64) float in[MOMENTS + 1][W], out[OUTPUTS][W];
+  for (int64_t group = first; group < last; group += W) {
+    const int lanes = last - group < W ? int(last - group) : int(W);
+    bool any = false;
+    memset(in, 0, sizeof in);
+    for (int l = 0; l < lanes; l++) {
+      const int32_t rank = st.rank[group + l];
+      if (rank < 0) continue;
+      any = true;
+      const float* t = totals + size_t(rank) * columns;
+      for (int m = 0; m < MOMENTS; m++) in[m][l] = t[m];
+      if (g.depth) in[MOMENTS][l] = t[MOMENTS + extra + s.channels];
+    }
+    Shapes shapes;
+    Projected o;
+    ProjectedGradient p;
+    if (any) {
+      V moments[MOMENTS];
+      for (int m = 0; m < MOMENTS; m++) moments[m] = load(in[m]);
+      load_shapes(s, group, last, shapes);
+      project(s, st.view, shapes, o);
+      project_backward(s, st.view, shapes, o, moments, load(in[MOMENTS]), p);
+      for (int k = 0; k < 3; k++) store(out[MEAN + k], p.mean[k]), store(out[SCALE + k], p.scale[k]);
+      for (int k = 0; k < 4; k++) store(out[ROTATION + k], p.rotation[k]);
+      store(out[OPACITY], p.opacity);
+      store(out[MX], p.mx);
+      store(out[MY], p.my);
+    }
+    for (int l = 0; l < lanes; l++) {
+      const int64_t i = group + l;
+      const int32_t rank = st.rank[i];
+      float values[OUTPUTS] = {0}, absolute[2] = {0, 0};
+      if (rank >= 0) {
+        const float *t = totals + size_t(rank) * columns, *color_gradient = t + MOMENTS + extra;
+        for (int k = 0; k < OUTPUTS; k++) values[k] = out[k][l];
+        if (s.absgrad) absolute[0] = t[MOMENTS] / LOG2E, absolute[1] = t[MOMENTS + 1] / LOG2E;
+        if (pose) pose_backward(st.view, shapes, o, p, l, *pose);
+        if (s.sh_degree < 0) {
+          put(g.colors, i, s.channels, color_gradient, a & 16);
+        } else {
+          float through[3];
+          const float* color = st.direct ? st.records[rank].f : st.features + size_t(rank) * st.padded;
+          color_backward(s, st.view, i, color_gradient, color, g.colors, a & 16, through);
+          for (int k = 0; k < 3; k++) {
+            values[MEAN + k] += through[k];
+            if (pose) pose->center[k] -= through[k];
+          }
+        }
+      } else if (g.colors && !(a & 16)) {
+        memset(g.colors + i * per_color, 0, sizeof(float) * per_color);
+      }
+      put(g.means, i, 3, values + MEAN, a & 1);
+      put(g.rotations, i, 4, values + ROTATION, a & 2);
+      put(g.scales, i, 3, values + SCALE, a & 4);
+      put(g.opacities, i, 1, values + OPACITY, a & 8);
+      put(g.means2d, i, 2, values + MX, false);
+      put(g.absgrad, i, 2, absolute, false);
+    }
+  }
+}
+
+void camera_gradients(const View& v, const SplatGradients& g, const PoseGradient* poses, int64_t count) {
+  PoseGradient total;
+  memset(&total, 0, sizeof total);
+  for (int64_t i = 0; i < count; i++) {
+    for (int k = 0; k < 12; k++) total.view[k] += poses[i].view[k];
+    for (int k = 0; k < 4; k++) total.intrinsics[k] += poses[i].intrinsics[k];
+    for (int k = 0; k < 3; k++) total.center[k] += poses[i].center[k];
+  }
+  // The centre is the last column of the inverse of the whole matrix, so the last row has a gradient too.
+  double last_row[4];
+  double along = 0;
+  for (int c = 0; c < 3; c++) along += total.center[c] * v.center[c];
+  for (int c = 0; c < 4; c++) last_row[c] = -along * (c < 3 ? v.center[c] : 1.);
+  for (int r = 0; r < 3; r++) {
+    double u = 0;
+    for (int k = 0; k < 3; k++) u += v.inverse[3 * k + r] * total.center[k];
+    for (int c = 0; c < 3; c++) total.view[4 * r + c] -= u * v.center[c];
+    total.view[4 * r + 3] -= u;
+  }
+  if (g.view)
+    for (int k = 0; k < 16; k++)
+      g.view[k] = (g.accumulate & 32 ? g.view[k] : 0.f) + float(k < 12 ? total.view[k] : last_row[k - 12]);
+  if (g.intrinsics) {
+    static const int PLACE[4] = {0, 4, 2, 5};
+    if (!(g.accumulate & 64)) memset(g.intrinsics, 0, sizeof(float) * 9);
+    for (int k = 0; k < 4; k++) g.intrinsics[PLACE[k]] += float(total.intrinsics[k]);
+  }
+}
+
+struct BackWorker {
+  Batch batch;
+  WideBackScratch wide;
+};
+
+template <bool ABS>
+void backward_tile(const BackTask& k, int tile, BackWorker& w, float* scratch) {
+  if (!k.st->direct) return backward_wide<ABS>(k, tile, w.batch, w.wide, scratch);
+  switch (k.channels) {
+    case 1: return backward_direct<1, ABS>(k, tile, w.batch);
+    case 2: return backward_direct<2, ABS>(k, tile, w.batch);
+    case 3: return backward_direct<3, ABS>(k, tile, w.batch);
+    case 4: return backward_direct<4, ABS>(k, tile, w.batch);
+    case 5: return backward_direct<5, ABS>(k, tile, w.batch);
+    default: return backward_direct<6, ABS>(k, tile, w.batch);
+  }
+}
+
+int backward_in(const SplatScene& s, Workspace* state, const SplatGradients& g, Workspace* x) {
+  State& st = *static_cast<State*>(state->buffers[S_STATE].data);
+  int tiles = st.tiles_x * st.tiles_y, workers = s.threads > 1 ? s.threads : 1;
+  BackTask k;
+  k.scene = &s, k.st = &st, k.g = &g;
+  k.channels = st.direct ? s.channels + (g.depth != nullptr) : st.channels;
+  k.columns = MOMENTS + k.channels + (s.absgrad ? 2 : 0);
+  const size_t wide = st.direct ? 0 : size_t(TILE) * TILE * st.padded + size_t(st.padded) * (W + 1);
+  const size_t per_worker = sizeof(BackWorker) + (wide * sizeof(float) + 63) / 64 * 64;
+  char* scratch = reserve<char>(x, X_TILE, per_worker * workers);
+  float* totals = reserve<float>(x, X_SUMS, size_t(st.visible) * k.columns);
+  int64_t chunks = (s.count + CHUNK - 1) / CHUNK;
+  bool with_pose = g.view || g.intrinsics;
+  PoseGradient* poses = with_pose ? reserve<PoseGradient>(x, X_POSE, chunks + 1) : nullptr;
+  int64_t* base = reserve<int64_t>(x, X_KEYS, tiles + 1);
+  k.background = g.background ? reserve<float>(x, X_BACKGROUND, size_t(tiles) * s.channels) : nullptr;
+  if (!scratch || !totals || !base || (with_pose && !poses) || (g.background && !k.background)) return SPLAT_NO_MEMORY;
+  memset(totals, 0, sizeof(float) * st.visible * k.columns);
+  if (!st.lists_complete && !count_entries(st, x, s.threads)) return SPLAT_NO_MEMORY;
+  int64_t ranges = st.visible < 2000 ? 1 : s.threads;
+  for (int row = 0, row_end; row < st.tiles_y; row = row_end) {
+    row_end = st.lists_complete ? st.tiles_y : band_end(st, row);
+    if (!st.lists_complete && !build_lists(st, state, x, s.threads, row, row_end)) return SPLAT_NO_MEMORY;
+    k.first_tile = row * st.tiles_x;
+    int band_last = row_end * st.tiles_x;
+    for (int first = k.first_tile, last; first < band_last; first = last) {
+      int64_t entries = 0;
+      for (last = first; last < band_last; last++) {
+        if (last > first && (entries + st.processed[last]) * k.columns > MOMENT_FLOATS_AT_ONCE) break;
+        base[last - first] = entries;
+        entries += st.processed[last];
+      }
+      k.base = base, k.group_first = first;
+      k.moments = reserve<float>(x, X_MOMENTS, size_t(entries) * k.columns);
+      if (!k.moments) return SPLAT_NO_MEMORY;
+      run(s.threads, last - first, [&](int64_t task, int worker) {
+        char* mine = scratch + per_worker * worker;
+        BackWorker& w = *reinterpret_cast<BackWorker*>(mine);
+        float* rest = reinterpret_cast<float*>(mine + sizeof(BackWorker));
+        if (s.absgrad)
+          backward_tile<true>(k, first + int(task), w, rest);
+        else
+          backward_tile<false>(k, first + int(task), w, rest);
+      });
+      run(s.threads, ranges, [&](int64_t task, int) {
+        add_entries(k, first, last, st.visible * task / ranges, st.visible * (task + 1) / ranges, totals);
+      });
+    }
+  }
+  if (poses) memset(poses, 0, sizeof(PoseGradient) * (chunks + 1));
+  run(s.threads, chunks, [&](int64_t task, int) {
+    int64_t first = task * CHUNK, last = first + CHUNK < s.count ? first + CHUNK : s.count;
+    gaussian_gradients(s, st, g, totals, k.columns, first, last, poses ? poses + task : nullptr);
+  });
+  if (with_pose) camera_gradients(st.view, g, poses, chunks);
+  if (g.background)
+    for (int c = 0; c < s.channels; c++) {
+      double total = g.accumulate & 128 ? g.background[c] : 0.;
+      for (int tile = 0; tile < tiles; tile++) total += k.background[size_t(tile) * s.channels + c];
+      g.background[c] = float(total);
+    }
+  return SPLAT_OK;
+}
+
+int backward(const SplatScene* scene, Workspace* state, const SplatGradients* gradients) {
+  Workspace* x = workspace_take();
+  if (!x) return SPLAT_NO_MEMORY;
+  int error = backward_in(*scene, state, *gradients, x);
+  workspace_give(x);
+  return error;
+}
+
+}  // namespace

@@ -1,0 +1,413 @@
+// From Gaussians to pixels.
+#pragma once
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "harmonics.h"
+#include "lists.h"
+
+namespace {
+
+double seconds() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+
+// ---- projection ----
+
+void color_of(const SplatScene& s, const View& v, int64_t i, float* out) {
+  if (s.sh_degree < 0) {
+    memcpy(out, s.colors + i * s.channels, sizeof(float) * s.channels);
+    return;
+  }
+  float d[3], Y[25];
+  for (int k = 0; k < 3; k++) d[k] = s.means[3 * i + k] - float(v.center[k]);
+  float n = 1.f / most(sqrtf(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]), 1e-12f);
+  sh_basis(s.sh_degree, d[0] * n, d[1] * n, d[2] * n, Y);
+  const float* c = s.colors + i * 3 * s.sh_stored;
+  int used = (s.sh_degree + 1) * (s.sh_degree + 1);
+  for (int ch = 0; ch < 3; ch++) {
+    float sum = 0.5f;
+    for (int k = 0; k < used; k++) sum += Y[k] * c[3 * k + ch];
+    out[ch] = sum > 0.f || sum != sum ? sum : 0.f;
+  }
+}
+
+bool colors_finite(const SplatScene& s, int64_t i) {
+  const int n = s.sh_degree < 0 ? s.channels : 3 * s.sh_stored;
+  const float* c = s.colors + i * n;
+  V zeros = splat(0.f);
+  int k = 0;
+  for (; k + W <= n; k += W) {
+    V v = loadu(c + k);
+    zeros = zeros + (v - v);
+  }
+  float zero = k ? sum(zeros) : 0.f;
+  for (; k < n; k++) zero += c[k] - c[k];
+  return zero == 0.f;
+}
+
+struct Extent {
+  float mx, my, bx, by;  // the centre and half the box of alpha >= ALPHA_CUTOFF, pixels
+  float s00, s11, det;   // only of use to inria_extent
+};
+
+// Radii and the tiles that a Gaussian reaches; false if it reaches no pixel centre.
+bool tile_range(const SplatScene& s, const Extent& o, int32_t* radii, Record& r) {
+  float bx = o.bx, by = o.by;
+  float width = float(s.width), height = float(s.height), rx = ceilf(bx), ry = ceilf(by);
+  int tx0 = 0, ty0 = 0, tx1 = (s.width + TILE - 1) / TILE, ty1 = (s.height + TILE - 1) / TILE;
+  if (s.inria_extent) {
+    float middle = 0.5f * (o.s00 + o.s11);
+    rx = ry = ceilf(3.f * sqrtf(middle + sqrtf(most(0.1f, middle * middle - o.det))));
+    auto tile = [](float pixel, int limit) { return int(least(most(truncf(pixel / TILE), 0.f), float(limit))); };
+    tx0 = tile(o.mx - 0.5f - rx, tx1), tx1 = tile(o.mx - 0.5f + rx + TILE - 1, tx1);
+    ty0 = tile(o.my - 0.5f - ry, ty1), ty1 = tile(o.my - 0.5f + ry + TILE - 1, ty1);
+    if (tx0 >= tx1 || ty0 >= ty1) return false;
+  } else if (o.mx + rx <= 0 || o.mx - rx >= width || o.my + ry <= 0 || o.my - ry >= height) {
+    return false;
+  }
+  radii[0] = int32_t(least(rx, 1073741824.f));
+  radii[1] = int32_t(least(ry, 1073741824.f));
+  bx = bx * 1.0001f + 0.01f, by = by * 1.0001f + 0.01f;  // more than the rounding of the ellipse test
+  int px0 = int(ceilf(most(o.mx - bx - 0.5f, 0.f))), px1 = int(floorf(least(o.mx + bx - 0.5f, width - 1)));
+  int py0 = int(ceilf(most(o.my - by - 0.5f, 0.f))), py1 = int(floorf(least(o.my + by - 0.5f, height - 1)));
+  if (px0 > px1 || py0 > py1 || px1 < 0 || py1 < 0) return false;
+  r.x0 = int16_t(px0 / TILE > tx0 ? px0 / TILE : tx0), r.x1 = int16_t(px1 / TILE + 1 < tx1 ? px1 / TILE + 1 : tx1);
+  r.y0 = int16_t(py0 / TILE > ty0 ? py0 / TILE : ty0), r.y1 = int16_t(py1 / TILE + 1 < ty1 ? py1 / TILE + 1 : ty1);
+  return r.x0 < r.x1 && r.y0 < r.y1;
+}
+
+// Projects the Gaussians [first, last) into `records` at their own index.
+ChunkSummary project_chunk(const SplatScene& s, const State& st, SplatImage& image, Record* records, int64_t first,
+                           int64_t last) {
+  ChunkSummary summary = {0, ~0u, 0};
+  for (int64_t group = first; group < last; group += W) {
+    Shapes shapes;
+    Projected o;
+    load_shapes(s, group, last, shapes);
+    const M drawable = project(s, st.view, shapes, o);
+    const unsigned bright = bits(both(drawable, ge(o.opacity, splat(ALPHA_CUTOFF))));
+    const V zero = splat(0.f), one = splat(1.f);
+    const V lo = log2(o.opacity);
+    // alpha >= ALPHA_CUTOFF within sqrt(2 ln(opacity / cutoff)) standard deviations
+    V sigmas = root(larger((lo - splat(LOG2_CUTOFF)) * splat(2.f / LOG2E), zero));
+    sigmas = smaller(sigmas, splat(TIGHT_SIGMAS));
+    const V columns[] = {o.mx, o.my, splat(-0.5f * LOG2E) * o.a, splat(-LOG2E) * o.b, splat(-0.5f * LOG2E) * o.c, lo,
+                         o.z, sigmas * root(o.s00), sigmas * root(o.s11), o.s00, o.s11, o.det};
+    enum { MX, MY, NA, NB, NC, LO, Z, BX, BY, S00, S11, DET, COLUMNS };
+    alignas(64) float lanes[COLUMNS][W], vertex[W];
+    for (int c = 0; c < COLUMNS; c++) store(lanes[c], columns[c]);
+    store(vertex, splat(-0.5f) * columns[NB] * (one / columns[NA]));
+    for (int l = 0; l < W && group + l < last; l++) {
+      const int64_t i = group + l;
+      Record& r = records[i];
+      int32_t* radii = image.radii + 2 * i;
+      radii[0] = radii[1] = 0;
+      const Extent e = {lanes[MX][l], lanes[MY][l], lanes[BX][l], lanes[BY][l], lanes[S00][l], lanes[S11][l], lanes[DET][l]};
+      const bool drawn = (bright >> l & 1) && tile_range(s, e, radii, r) && colors_finite(s, i);
+      const float z = lanes[Z][l];
+      image.means2d[2 * i] = finite(e.mx) ? e.mx : 0.f;
+      image.means2d[2 * i + 1] = finite(e.my) ? e.my : 0.f;
+      image.depths[i] = finite(z) ? z : 0.f;
+      st.rank[i] = drawn ? 0 : -1;
+      if (!drawn) {
+        radii[0] = radii[1] = 0;
+        continue;
+      }
+      r.x = e.mx, r.y = e.my;
+      r.na = lanes[NA][l], r.nb = lanes[NB][l], r.nc = lanes[NC][l], r.lo = lanes[LO][l];
+      r.vertex = vertex[l];
+      r.index = int32_t(i);
+      if (st.direct) {
+        color_of(s, st.view, i, r.f);
+        if (st.with_depth) r.f[s.channels] = z;
+      }
+      const uint32_t key = depth_key(z);
+      summary.visible++;
+      if (key < summary.nearest) summary.nearest = key;
+      if (key > summary.farthest) summary.farthest = key;
+    }
+  }
+  return summary;
+}
+
+// ---- tiles ----
+
+struct TileTask {
+  const SplatScene* scene;
+  State* st;
+  SplatImage* image;
+  int first_tile;  // of the band
+};
+
+// Features of the Gaussian of rank `rank` and index `index`, readable in whole vectors.
+inline const float* features_of(const SplatScene& s, const State& st, int32_t rank, int32_t index) {
+  return st.copied ? st.features + size_t(rank) * st.padded : s.colors + size_t(index) * s.channels;
+}
+
+// Walks the list of a tile in batches: body(first entry, entries) after the alphas are known. Returns the entries visited.
+// transmittance and stride: as for open_tile.
+template <class F>
+inline int for_batches(const State& st, Tile& t, const int32_t* ids, int entries, Batch& b, const float* transmittance,
+                       int stride, const F& body) {
+  int e = 0;
+  while (e < entries && t.open()) {
+    const int count = entries - e < BATCH ? entries - e : int(BATCH);
+    collect_jobs(st.records, t, ids + e, count, b);
+    evaluate_jobs(b);
+    body(e, count);
+    e += count;
+    for (int s = 0; s < STRIPS; s++) t.live[s] = open_blocks(transmittance, stride, s);
+  }
+  return e;
+}
+
+inline void write_pixel(const TileTask& k, size_t pixel, float T, const float* color, int stride) {
+  const SplatScene& s = *k.scene;
+  float* out = k.image->color + pixel * s.channels;
+  for (int c = 0; c < s.channels; c++) out[c] = color[c * stride] + (s.background ? T * s.background[c] : 0.f);
+  k.image->alpha[pixel] = 1.f - T;
+  if (k.image->depth) k.image->depth[pixel] = color[s.channels * stride];
+  if (k.st->transmittance) k.st->transmittance[pixel] = T;
+}
+
+// Up to DIRECT_CHANNELS channels: pixels are the lanes.
+template <int C>
+void forward_direct(const TileTask& k, int tile, int64_t* work, Batch& batch) {
+  State& st = *k.st;
+  enum { STRIDE = (1 + C) * W };  // of a block: transmittance, channels
+  alignas(64) float sums[BLOCKS * STRIDE];
+  memset(sums, 0, sizeof sums);
+  Tile t;
+  open_tile(k.scene->width, k.scene->height, st.tiles_x, tile, t, sums, STRIDE);
+  const int begin = st.offsets[tile - k.first_tile], entries = st.offsets[tile - k.first_tile + 1] - begin;
+  const V alpha_max = splat(st.alpha_max);
+  const int visited = for_batches(st, t, st.ids + begin, entries, batch, sums, STRIDE, [&](int, int) {
+    work[1] += batch.size;
+    for (int j = 0; j < batch.size; j++) {
+      float* slot = sums + batch.block[j] * STRIDE;
+      const float* color = batch.color[batch.place[j] / STRIPS];
+      const Step step = blend(load(batch.alpha[j]), alpha_max, slot);
+      for (int c = 0; c < C; c++) {
+        float* a = slot + (1 + c) * W;
+        store(a, fma(step.weight, splat(color[c]), load(a)));
+      }
+    }
+  });
+  st.processed[tile] = visited;
+  work[0] += visited;
+  for_pixels(t, k.scene->width, [&](int block, int lane, size_t pixel) {
+    const float* p = sums + block * STRIDE + lane;
+    write_pixel(k, pixel, fabsf(p[0]), p + W, W);
+  });
+}
+
+// Calls body(first channel, number of vectors as a constant) for pairs of vectors of channels.
+template <int N>
+struct Vectors {
+  enum { COUNT = N };
+};
+template <class F>
+inline void for_channel_pairs(int padded, const F& body) {
+  int c = 0;
+  for (; c + 2 * W <= padded; c += 2 * W) body(c, Vectors<2>());
+  if (c < padded) body(c, Vectors<1>());
+}
+
+// What the Gaussians contribute to one block, kept until there are enough for a small matrix product.
+enum { WAITING = 16 };
+struct Contributions {
+  int count;
+  const float* features[WAITING];
+  alignas(64) float weights[WAITING][W];
+};
+
+// sums[lane][channel] += weights^T features
+void add_contributions(Contributions& waiting, float* sums, int padded) {
+  enum { PIXELS = W < 16 ? 4 : 8 };  // so that the sums of that many pixels stay in registers
+  for_channel_pairs(padded, [&](int c, auto vectors) {
+    enum { N = decltype(vectors)::COUNT };
+    for (int p = 0; p < W; p += PIXELS) {
+      float* to = sums + p * padded + c;
+      V a[PIXELS][N];
+      for (int q = 0; q < PIXELS; q++)
+        for (int i = 0; i < N; i++) a[q][i] = load(to + q * padded + i * W);
+      for (int e = 0; e < waiting.count; e++) {
+        const float *f = waiting.features[e] + c, *w = waiting.weights[e] + p;
+        V feature[N];
+        for (int i = 0; i < N; i++) feature[i] = loadu(f + i * W);
+        for (int q = 0; q < PIXELS; q++) {
+          const V weight = splat(w[q]);
+          for (int i = 0; i < N; i++) a[q][i] = fma(weight, feature[i], a[q][i]);
+        }
+      }
+      for (int q = 0; q < PIXELS; q++)
+        for (int i = 0; i < N; i++) store(to + q * padded + i * W, a[q][i]);
+    }
+  });
+  waiting.count = 0;
+}
+
+struct WideScratch {
+  Contributions waiting[BLOCKS];
+  alignas(64) float transmittance[BLOCKS][W];
+};
+
+// Any number of channels: weights first, then channels are the lanes.
+void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, WideScratch& x, float* sums) {
+  State& st = *k.st;
+  const SplatScene& s = *k.scene;
+  const int padded = st.padded;
+  memset(sums, 0, sizeof(float) * TILE * TILE * padded);
+  for (Contributions& c : x.waiting) c.count = 0;
+  Tile t;
+  open_tile(s.width, s.height, st.tiles_x, tile, t, x.transmittance[0], W);
+  const int begin = st.offsets[tile - k.first_tile], entries = st.offsets[tile - k.first_tile + 1] - begin;
+  const int32_t* ids = st.ids + begin;
+  const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
+  const int visited = for_batches(st, t, ids, entries, batch, x.transmittance[0], W, [&](int first, int) {
+    work[1] += batch.size;
+    for (int j = 0; j < batch.size; j++) {
+      const int block = batch.block[j], g = batch.place[j] / STRIPS;
+      const Step step = blend(load(batch.alpha[j]), alpha_max, x.transmittance[block]);
+      Contributions& waiting = x.waiting[block];
+      store(waiting.weights[waiting.count], step.weight);
+      waiting.features[waiting.count] = features_of(s, st, ids[first + g], batch.index[g]);
+      waiting.count += bits(gt(step.weight, zero)) != 0;
+      if (waiting.count == WAITING) add_contributions(waiting, sums + size_t(block) * W * padded, padded);
+    }
+  });
+  for (int block = 0; block < BLOCKS; block++) add_contributions(x.waiting[block], sums + size_t(block) * W * padded, padded);
+  st.processed[tile] = visited;
+  work[0] += visited;
+  for_pixels(t, s.width, [&](int block, int lane, size_t pixel) {
+    write_pixel(k, pixel, fabsf(x.transmittance[block][lane]), sums + (size_t(block) * W + lane) * padded, 1);
+  });
+}
+
+struct Worker {
+  Batch batch;
+  WideScratch wide;
+  alignas(64) int64_t work[8];  // entries visited, jobs; a cache line of its own
+};
+
+void forward_tile(const TileTask& k, int tile, Worker& w, float* sums) {
+  if (!k.st->direct) return forward_wide(k, tile, w.work, w.batch, w.wide, sums);
+  switch (k.st->channels) {
+    case 1: return forward_direct<1>(k, tile, w.work, w.batch);
+    case 2: return forward_direct<2>(k, tile, w.work, w.batch);
+    case 3: return forward_direct<3>(k, tile, w.work, w.batch);
+    case 4: return forward_direct<4>(k, tile, w.work, w.batch);
+    case 5: return forward_direct<5>(k, tile, w.work, w.batch);
+    default: return forward_direct<6>(k, tile, w.work, w.batch);
+  }
+}
+
+int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspace* x) {
+  double now = seconds();
+  auto lap = [&](double& phase) {
+    double then = now;
+    now = seconds();
+    phase = now - then;
+  };
+  State* stp = reserve<State>(state, S_STATE, 1);
+  if (!stp) return SPLAT_NO_MEMORY;
+  State& st = *stp;
+  if (!make_view(s, st.view)) return SPLAT_BAD_CAMERA;
+  st.tiles_x = (s.width + TILE - 1) / TILE;
+  st.tiles_y = (s.height + TILE - 1) / TILE;
+  st.with_depth = image.depth != nullptr;
+  st.channels = s.channels + st.with_depth;
+  st.padded = (st.channels + W - 1) / W * W;
+  st.direct = st.channels <= DIRECT_CHANNELS;
+  st.copied = !st.direct && (st.padded != s.channels || s.sh_degree >= 0);
+  st.alpha_max = s.alpha_max;
+  const size_t tiles = size_t(st.tiles_x) * st.tiles_y;
+  const int64_t chunks = (s.count + CHUNK - 1) / CHUNK;
+  st.rank = reserve<int32_t>(state, S_RANK, s.count);
+  st.row_entries = reserve<int64_t>(state, S_ROWS, st.tiles_y);
+  st.offsets = reserve<int32_t>(state, S_OFFSETS, tiles + 1);
+  st.processed = reserve<int32_t>(state, S_PROCESSED, tiles);
+  st.transmittance = s.keep_state ? reserve<float>(state, S_TRANSMITTANCE, size_t(s.width) * s.height) : nullptr;
+  Record* projected = reserve<Record>(x, X_RECORDS, s.count);
+  ChunkSummary* summaries = reserve<ChunkSummary>(x, X_SUMS, chunks);
+  if (!st.rank || !st.row_entries || !st.offsets || !st.processed || !projected || !summaries) return SPLAT_NO_MEMORY;
+  if (s.keep_state && !st.transmittance) return SPLAT_NO_MEMORY;
+
+  run(s.threads, chunks, [&](int64_t task, int) {
+    int64_t first = task * CHUNK, last = first + CHUNK < s.count ? first + CHUNK : s.count;
+    summaries[task] = project_chunk(s, st, image, projected, first, last);
+  });
+  st.visible = 0;
+  for (int64_t c = 0; c < chunks; c++) st.visible += summaries[c].visible;
+  lap(image.seconds[0]);
+
+  int32_t* order = sort_by_depth(image.depths, st.rank, s.count, summaries, x, st.visible, s.threads);
+  st.records = reserve<Record>(state, S_RECORDS, st.visible);
+  st.ranges = reserve<Range>(state, S_RANGES, st.visible);
+  st.features = st.copied ? reserve<float>(state, S_FEATURES, size_t(st.visible) * st.padded) : nullptr;
+  if (!order || !st.records || !st.ranges || (st.copied && !st.features)) return SPLAT_NO_MEMORY;
+  run(s.threads, (st.visible + CHUNK - 1) / CHUNK, [&](int64_t task, int) {
+    int64_t first = task * CHUNK, last = first + CHUNK < st.visible ? first + CHUNK : st.visible;
+    for (int64_t i = first; i < last; i++) {
+      if (i + 8 < last) __builtin_prefetch(&projected[order[i + 8]]);
+      const Record& r = st.records[i] = projected[order[i]];
+      st.ranges[i] = {r.x0, r.y0, r.x1, r.y1};
+      st.rank[order[i]] = int32_t(i);
+      if (!st.copied) continue;
+      float* f = st.features + size_t(i) * st.padded;
+      color_of(s, st.view, order[i], f);
+      for (int c = s.channels; c < st.padded; c++) f[c] = 0.f;
+      if (st.with_depth) f[s.channels] = image.depths[order[i]];
+    }
+  });
+  lap(image.seconds[1]);
+
+  const int workers = s.threads > 1 ? s.threads : 1;
+  const size_t per_worker = sizeof(Worker) + (st.direct ? 0 : sizeof(float) * TILE * TILE * st.padded);
+  char* scratch = reserve<char>(x, X_TILE, per_worker * workers);
+  if (!scratch || !count_entries(st, x, s.threads)) return SPLAT_NO_MEMORY;
+  for (int w = 0; w < workers; w++) memset(reinterpret_cast<Worker*>(scratch + per_worker * w)->work, 0, 64);
+  image.entries = image.processed = image.evaluated = 0;
+  image.seconds[2] = image.seconds[3] = 0;
+  for (int row = 0, end; row < st.tiles_y; row = end) {
+    double part;
+    end = band_end(st, row);
+    st.lists_complete = row == 0 && end == st.tiles_y;
+    if (!build_lists(st, state, x, s.threads, row, end)) return SPLAT_NO_MEMORY;
+    image.entries += st.offsets[(end - row) * st.tiles_x];
+    lap(part);
+    image.seconds[2] += part;
+    TileTask k = {&s, &st, &image, row * st.tiles_x};
+    run(s.threads, int64_t(end - row) * st.tiles_x, [&](int64_t task, int worker) {
+      char* mine = scratch + per_worker * worker;
+      forward_tile(k, k.first_tile + int(task), *reinterpret_cast<Worker*>(mine), reinterpret_cast<float*>(mine + sizeof(Worker)));
+    });
+    lap(part);
+    image.seconds[3] += part;
+  }
+  for (int w = 0; w < workers; w++) {
+    const Worker& worker = *reinterpret_cast<Worker*>(scratch + per_worker * w);
+    image.processed += worker.work[0];
+    image.evaluated += worker.work[1] * W;
+  }
+  return SPLAT_OK;
+}
+
+int forward(const SplatScene* scene, SplatImage* image, Workspace** kept) {
+  Workspace *state = workspace_take(), *x = workspace_take();
+  int error = state && x ? forward_in(*scene, *image, state, x) : int(SPLAT_NO_MEMORY);
+  workspace_give(x);
+  *kept = nullptr;
+  if (error == SPLAT_OK && scene->keep_state) {
+    *kept = state;
+  } else {
+    workspace_give(state);
+  }
+  return error;
+}
+
+}  // namespace
