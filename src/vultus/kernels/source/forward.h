@@ -49,35 +49,43 @@ bool colors_finite(const SplatScene& s, int64_t i) {
   return zero == 0.f;
 }
 
-struct Extent {
-  float mx, my, bx, by;  // the centre and half the box of alpha >= ALPHA_CUTOFF, pixels
-  float s00, s11, det;   // only of use to inria_extent
+// Tiles [x0, x1) x [y0, y1), and half the box of alpha >= ALPHA_CUTOFF in whole pixels.
+struct Extents {
+  alignas(64) int32_t x0[W], x1[W], y0[W], y1[W], rx[W], ry[W];
+  unsigned on_image;  // lanes whose box overlaps the image; those of them that reach no pixel centre have x0 >= x1
 };
 
-// Radii and the tiles that a Gaussian reaches; false if it reaches no pixel centre.
-bool tile_range(const SplatScene& s, const Extent& o, int32_t* radii, Record& r) {
-  float bx = o.bx, by = o.by;
-  float width = float(s.width), height = float(s.height), rx = ceilf(bx), ry = ceilf(by);
-  int tx0 = 0, ty0 = 0, tx1 = (s.width + TILE - 1) / TILE, ty1 = (s.height + TILE - 1) / TILE;
-  if (s.inria_extent) {
-    float middle = 0.5f * (o.s00 + o.s11);
-    rx = ry = ceilf(3.f * sqrtf(middle + sqrtf(most(0.1f, middle * middle - o.det))));
-    auto tile = [](float pixel, int limit) { return int(least(most(truncf(pixel / TILE), 0.f), float(limit))); };
-    tx0 = tile(o.mx - 0.5f - rx, tx1), tx1 = tile(o.mx - 0.5f + rx + TILE - 1, tx1);
-    ty0 = tile(o.my - 0.5f - ry, ty1), ty1 = tile(o.my - 0.5f + ry + TILE - 1, ty1);
-    if (tx0 >= tx1 || ty0 >= ty1) return false;
-  } else if (o.mx + rx <= 0 || o.mx - rx >= width || o.my + ry <= 0 || o.my - ry >= height) {
-    return false;
-  }
-  radii[0] = int32_t(least(rx, 1073741824.f));
-  radii[1] = int32_t(least(ry, 1073741824.f));
-  bx = bx * 1.0001f + 0.01f, by = by * 1.0001f + 0.01f;  // more than the rounding of the ellipse test
-  int px0 = int(ceilf(most(o.mx - bx - 0.5f, 0.f))), px1 = int(floorf(least(o.mx + bx - 0.5f, width - 1)));
-  int py0 = int(ceilf(most(o.my - by - 0.5f, 0.f))), py1 = int(floorf(least(o.my + by - 0.5f, height - 1)));
-  if (px0 > px1 || py0 > py1 || px1 < 0 || py1 < 0) return false;
-  r.x0 = int16_t(px0 / TILE > tx0 ? px0 / TILE : tx0), r.x1 = int16_t(px1 / TILE + 1 < tx1 ? px1 / TILE + 1 : tx1);
-  r.y0 = int16_t(py0 / TILE > ty0 ? py0 / TILE : ty0), r.y1 = int16_t(py1 / TILE + 1 < ty1 ? py1 / TILE + 1 : ty1);
-  return r.x0 < r.x1 && r.y0 < r.y1;
+inline void store(int32_t* to, I a) { memcpy(to, &a, sizeof a); }
+
+// One dimension of it: the centre, half the exact box, and the size of the image. Returns the lanes on the image.
+inline M extent_along(V center, V half, int size, int32_t* tile0, int32_t* tile1, int32_t* radius) {
+  const V zero = splat(0.f), limit = splat(float(size));
+  const V r = ceil_positive(smaller(half, splat(1073741824.f)));
+  store(radius, whole(r));
+  half = half * splat(1.0001f) + splat(0.01f);  // more than the rounding of the ellipse test
+  const V first = ceil_positive(smaller(larger(center - half - splat(0.5f), zero), limit));
+  const V last_plus_1 = smaller(larger(center + half + splat(0.5f), zero), limit);
+  const I begin = whole(first), end = whole(last_plus_1);
+  const I tiles = (end + 15) >> 4;
+  store(tile0, begin >> 4);
+  store(tile1, whole(keep(gt(real(end), first), real(tiles))));
+  return both(gt(center + r, zero), gt(limit, center - r));
+}
+
+// What the original rasteriser cuts off: tiles outside a square of three standard deviations.
+void cut_as_inria(const SplatScene& s, const Projected& o, int l, Extents& e) {
+  const float middle = 0.5f * (o.s00[l] + o.s11[l]), mx = o.mx[l] - 0.5f, my = o.my[l] - 0.5f;
+  const float r = ceilf(3.f * sqrtf(middle + sqrtf(most(0.1f, middle * middle - o.det[l]))));
+  auto tile = [](float pixel, int limit) { return int32_t(least(most(truncf(pixel / TILE), 0.f), float(limit))); };
+  auto cut = [&](float center, int size, int32_t& tile0, int32_t& tile1) {
+    const int tiles = (size + TILE - 1) / TILE, low = tile(center - r, tiles), high = tile(center + r + TILE - 1, tiles);
+    if (tile0 < low) tile0 = low;
+    if (tile1 > high) tile1 = high;
+    return low < high;
+  };
+  const bool reached = cut(mx, s.width, e.x0[l], e.x1[l]) & cut(my, s.height, e.y0[l], e.y1[l]);
+  e.on_image = (e.on_image & ~(1u << l)) | unsigned(reached) << l;
+  e.rx[l] = e.ry[l] = int32_t(least(r, 1073741824.f));
 }
 
 // Projects the Gaussians [first, last) into `records` at their own index.
@@ -90,42 +98,42 @@ ChunkSummary project_chunk(const SplatScene& s, const State& st, SplatImage& ima
     load_shapes(s, group, last, shapes);
     const M drawable = project(s, st.view, shapes, o);
     const unsigned bright = bits(both(drawable, ge(o.opacity, splat(ALPHA_CUTOFF))));
-    const V zero = splat(0.f), one = splat(1.f);
-    const V lo = log2(o.opacity);
+    const V zero = splat(0.f), lo = log2(o.opacity);
     // alpha >= ALPHA_CUTOFF within sqrt(2 ln(opacity / cutoff)) standard deviations
-    V sigmas = root(larger((lo - splat(LOG2_CUTOFF)) * splat(2.f / LOG2E), zero));
-    sigmas = smaller(sigmas, splat(TIGHT_SIGMAS));
-    const V columns[] = {o.mx, o.my, splat(-0.5f * LOG2E) * o.a, splat(-LOG2E) * o.b, splat(-0.5f * LOG2E) * o.c, lo,
-                         o.z, sigmas * root(o.s00), sigmas * root(o.s11), o.s00, o.s11, o.det};
-    enum { MX, MY, NA, NB, NC, LO, Z, BX, BY, S00, S11, DET, COLUMNS };
-    alignas(64) float lanes[COLUMNS][W], vertex[W];
+    const V sigmas = smaller(root(larger((lo - splat(LOG2_CUTOFF)) * splat(2.f / LOG2E), zero)), splat(TIGHT_SIGMAS));
+    Extents e;
+    const M x_on_image = extent_along(o.mx, sigmas * root(o.s00), s.width, e.x0, e.x1, e.rx);
+    const M y_on_image = extent_along(o.my, sigmas * root(o.s11), s.height, e.y0, e.y1, e.ry);
+    e.on_image = bits(both(x_on_image, y_on_image));
+    enum { X, Y, NA, NB, NC, LO, VERTEX, Z, COLUMNS };
+    const V na = splat(-0.5f * LOG2E) * o.a, nb = splat(-LOG2E) * o.b;
+    const V columns[COLUMNS] = {keep(finite(o.mx), o.mx), keep(finite(o.my), o.my), na, nb, splat(-0.5f * LOG2E) * o.c, lo,
+                                splat(-0.5f) * nb / na, keep(finite(o.z), o.z)};
+    alignas(64) float lanes[COLUMNS][W];
     for (int c = 0; c < COLUMNS; c++) store(lanes[c], columns[c]);
-    store(vertex, splat(-0.5f) * columns[NB] * (one / columns[NA]));
     for (int l = 0; l < W && group + l < last; l++) {
       const int64_t i = group + l;
-      Record& r = records[i];
-      int32_t* radii = image.radii + 2 * i;
-      radii[0] = radii[1] = 0;
-      const Extent e = {lanes[MX][l], lanes[MY][l], lanes[BX][l], lanes[BY][l], lanes[S00][l], lanes[S11][l], lanes[DET][l]};
-      const bool drawn = (bright >> l & 1) && tile_range(s, e, radii, r) && colors_finite(s, i);
-      const float z = lanes[Z][l];
-      image.means2d[2 * i] = finite(e.mx) ? e.mx : 0.f;
-      image.means2d[2 * i + 1] = finite(e.my) ? e.my : 0.f;
-      image.depths[i] = finite(z) ? z : 0.f;
+      bool drawn = (bright >> l & 1) && colors_finite(s, i);
+      if (drawn && s.inria_extent) cut_as_inria(s, o, l, e);
+      drawn = drawn && (e.on_image >> l & 1);
+      image.radii[2 * i] = drawn ? e.rx[l] : 0;
+      image.radii[2 * i + 1] = drawn ? e.ry[l] : 0;
+      drawn = drawn && e.x0[l] < e.x1[l] && e.y0[l] < e.y1[l];
+      image.means2d[2 * i] = lanes[X][l];
+      image.means2d[2 * i + 1] = lanes[Y][l];
+      image.depths[i] = lanes[Z][l];
       st.rank[i] = drawn ? 0 : -1;
-      if (!drawn) {
-        radii[0] = radii[1] = 0;
-        continue;
-      }
-      r.x = e.mx, r.y = e.my;
-      r.na = lanes[NA][l], r.nb = lanes[NB][l], r.nc = lanes[NC][l], r.lo = lanes[LO][l];
-      r.vertex = vertex[l];
+      if (!drawn) continue;
+      Record& r = records[i];
+      r.tiles = {int16_t(e.x0[l]), int16_t(e.y0[l]), int16_t(e.x1[l]), int16_t(e.y1[l])};
       r.index = int32_t(i);
+      r.x = lanes[X][l], r.y = lanes[Y][l], r.lo = lanes[LO][l], r.vertex = lanes[VERTEX][l];
+      r.na = lanes[NA][l], r.nb = lanes[NB][l], r.nc = lanes[NC][l];
       if (st.direct) {
         color_of(s, st.view, i, r.f);
-        if (st.with_depth) r.f[s.channels] = z;
+        if (st.with_depth) r.f[s.channels] = lanes[Z][l];
       }
-      const uint32_t key = depth_key(z);
+      const uint32_t key = depth_key(lanes[Z][l]);
       summary.visible++;
       if (key < summary.nearest) summary.nearest = key;
       if (key > summary.farthest) summary.farthest = key;
@@ -355,7 +363,7 @@ int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspa
     for (int64_t i = first; i < last; i++) {
       if (i + 8 < last) __builtin_prefetch(&projected[order[i + 8]]);
       const Record& r = st.records[i] = projected[order[i]];
-      st.ranges[i] = {r.x0, r.y0, r.x1, r.y1};
+      st.ranges[i] = r.tiles;
       st.rank[order[i]] = int32_t(i);
       if (!st.copied) continue;
       float* f = st.features + size_t(i) * st.padded;

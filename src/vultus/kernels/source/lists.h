@@ -10,10 +10,6 @@ namespace {
 const int CHUNK = 1024;  // Gaussians per task
 const int64_t ENTRIES_AT_ONCE = int64_t(1) << 25;  // tile-list entries in memory, unless one tile row needs more
 
-struct Range {
-  int16_t x0, y0, x1, y1;  // tiles [x0, x1) x [y0, y1)
-};
-
 struct State {
   View view;
   int64_t visible;

@@ -162,9 +162,16 @@ inline void exp2(const V (&x)[N], V (&out)[N]) {
   for (int i = 0; i < N; i++) out[i] = shift_exponent(out[i], n[i]);
 }
 
+typedef int32_t I __attribute__((vector_size(sizeof(V))));
+inline I whole(V a) { return __builtin_convertvector(a, I); }  // towards zero
+inline V real(I a) { return __builtin_convertvector(a, V); }
+inline V ceil_positive(V a) {
+  V down = real(whole(a));
+  return down + keep(gt(a, down), splat(1.f));
+}
+
 // log2 of positive normal numbers, absolute error about 1e-7.
 inline V log2(V x) {
-  typedef int32_t I __attribute__((vector_size(sizeof(V))));
   I word = (I)x, exponent = (word - 0x3f3504f3) >> 23;  // such that the mantissa lies between sqrt(1/2) and sqrt(2)
   V m = (V)(word - exponent * (1 << 23)), one = splat(1.f);
   V s = (m - one) / (m + one), t = s * s;  // log m = 2 artanh s
@@ -172,7 +179,7 @@ inline V log2(V x) {
   p = fma(p, t, splat(0.577078016f));
   p = fma(p, t, splat(0.961796694f));
   p = fma(p, t, splat(2.885390082f));
-  return fma(s, p, __builtin_convertvector(exponent, V));
+  return fma(s, p, real(exponent));
 }
 
 inline M finite(V a) { return le(magnitude(a), splat(3.402823466e38f)); }

@@ -25,12 +25,17 @@ const float LOG2E = 1.44269504088896f;
 const float LOG2_CUTOFF = -7.99435343685886f;
 const float STOP = 1e-4f;
 
+// Tiles [x0, x1) x [y0, y1).
+struct Range {
+  int16_t x0, y0, x1, y1;
+};
+
 // A Gaussian on the image. alpha = 2^(lo + na dx^2 + nb dx dy + nc dy^2), at the pixel offset (dx, dy).
 struct alignas(64) Record {
   float x, y, na, nb, nc, lo;
   float vertex;  // -0.5 nb / na: dx / dy of the largest alpha in a row
   int32_t index;
-  int16_t x0, y0, x1, y1;  // tiles [x0, x1) x [y0, y1)
+  Range tiles;
   float f[DIRECT_CHANNELS];
 };
 
