@@ -23,26 +23,38 @@ struct BackTask {
   int channels, columns;  // columns: MOMENTS, channels and, with absgrad, two more
 };
 
-// Cotangents of a tile, handed to put(block, lane, channel, value), and Z to put_z. Sums T_end * dL/dC for the background.
+// Cotangents of a tile: those of one pixel are handed to put(block, lane, first channel, channels, values), its Z to put_z.
+// Sums T_end * dL/dC for the background.
 template <class Put, class PutZ>
 void load_cotangents(const BackTask& k, int tile, const Tile& t, Put put, PutZ put_z) {
   const SplatScene& s = *k.scene;
   const State& st = *k.st;
   const SplatGradients& g = *k.g;
-  float* background = k.background ? k.background + size_t(tile) * s.channels : nullptr;
-  if (background) memset(background, 0, sizeof(float) * s.channels);
+  const int channels = s.channels;
+  float* background = k.background ? k.background + size_t(tile) * channels : nullptr;
+  if (background) memset(background, 0, sizeof(float) * channels);
   for_pixels(t, s.width, [&](int block, int lane, size_t pixel) {
     float T = st.transmittance[pixel], z = g.alpha ? T * g.alpha[pixel] : 0.f;
     if (g.color) {
-      const float *v = g.color + pixel * s.channels, *color = g.color_image + pixel * s.channels;
-      for (int ch = 0; ch < s.channels; ch++) {
-        put(block, lane, ch, v[ch]);
-        z -= color[ch] * v[ch];
-        if (background) background[ch] += T * v[ch];
+      const float *v = g.color + pixel * channels, *color = g.color_image + pixel * channels;
+      put(block, lane, 0, channels, v);
+      int c = 0;
+      if (channels >= W) {
+        V product = splat(0.f);
+        for (; c + W <= channels; c += W) {
+          const V values = loadu(v + c);
+          product = fma(loadu(color + c), values, product);
+          if (background) storeu(background + c, fma(splat(T), values, loadu(background + c)));
+        }
+        z -= sum(product);
+      }
+      for (; c < channels; c++) {
+        z -= color[c] * v[c];
+        if (background) background[c] += T * v[c];
       }
     }
     if (g.depth) {
-      put(block, lane, s.channels, g.depth[pixel]);
+      put(block, lane, channels, 1, g.depth + pixel);
       z -= g.depth_image[pixel] * g.depth[pixel];
     }
     put_z(block, lane, z);
@@ -80,7 +92,11 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
   Tile t;
   open_tile(k.scene->width, k.scene->height, st.tiles_x, tile, t, pixels, STRIDE);
   load_cotangents(
-      k, tile, t, [&](int block, int lane, int c, float v) { pixels[block * STRIDE + (2 + c) * W + lane] = v; },
+      k, tile, t,
+      [&](int block, int lane, int first, int channels, const float* v) {
+        float* to = pixels + block * STRIDE + (2 + first) * W + lane;
+        for (int c = 0; c < channels; c++) to[c * W] = v[c];
+      },
       [&](int block, int lane, float z) { pixels[block * STRIDE + W + lane] = z; });
   float* out = k.moments + k.base[tile - k.group_first] * SUMS;
   const V alpha_max = splat(st.alpha_max);
@@ -113,92 +129,99 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
   });
 }
 
-// The jobs of one Gaussian that contribute something.
-struct WideBackScratch {
-  int job[BLOCKS];
-  alignas(64) float weight[BLOCKS][W], before[BLOCKS][W], seen[BLOCKS][W];
+// The jobs of a batch, after the blending.
+struct Blended {
+  alignas(64) float weight[BATCH * BLOCKS][W], before[BATCH * BLOCKS][W], seen[BATCH * BLOCKS][W];
 };
 
-// seen[job] = f . dL/dC, and color_sums[channel] = sum over jobs of weight * dL/dC (still by lane).
-void wide_products(const Batch& batch, WideBackScratch& x, int jobs, const float* f, const float* cotangents, int padded,
-                   float* color_sums) {
-  enum { CHANNELS = W < 16 ? 4 : 8 };  // so that everything stays in registers
-  for (int n = 0; n < jobs; n++) store(x.seen[n], splat(0.f));
-  for (int c = 0; c < padded; c += CHANNELS) {
-    V total[CHANNELS], feature[CHANNELS];
-    for (int i = 0; i < CHANNELS; i++) total[i] = splat(0.f), feature[i] = splat(f[c + i]);
-    for (int n = 0; n < jobs; n++) {
-      const float* v = cotangents + (size_t(batch.block[x.job[n]]) * padded + c) * W;
-      const V weight = load(x.weight[n]);
-      V seen = load(x.seen[n]), seen2 = splat(0.f);
-      for (int i = 0; i < CHANNELS; i += 2) {
+// For the channels from `c` on: adds f . dL/dC to `seen` of every job, and puts the sums over pixels of weight * dL/dC
+// into `out` of every Gaussian. cotangents: [block][CHANNELS_AT_ONCE][lane] of these channels.
+void wide_products(const TileTask& k, const Batch& batch, Blended& x, const int32_t* ids, int count, const float* cotangents,
+                   int c, float* out, int columns, int channels) {
+  int j = 0;
+  for (int g = 0; g < count; g++, out += columns) {
+    if (!batch.jobs[g]) continue;
+    const float* f = features_of(*k.scene, *k.st, ids[g], batch.index[g]) + c;
+    V total[CHANNELS_AT_ONCE], feature[CHANNELS_AT_ONCE];
+    for (int i = 0; i < CHANNELS_AT_ONCE; i++) total[i] = splat(0.f), feature[i] = splat(f[i]);
+    for (const int last = j + batch.jobs[g]; j < last; j++) {
+      const float* v = cotangents + batch.block[j] * (CHANNELS_AT_ONCE * W);
+      const V weight = load(x.weight[j]);
+      V seen = load(x.seen[j]), seen2 = splat(0.f);
+      for (int i = 0; i < CHANNELS_AT_ONCE; i += 2) {
         const V v0 = load(v + i * W), v1 = load(v + (i + 1) * W);
         seen = fma(feature[i], v0, seen);
         seen2 = fma(feature[i + 1], v1, seen2);
         total[i] = fma(weight, v0, total[i]);
         total[i + 1] = fma(weight, v1, total[i + 1]);
       }
-      store(x.seen[n], seen + seen2);
+      store(x.seen[j], seen + seen2);
     }
-    for (int i = 0; i < CHANNELS; i++) store(color_sums + (c + i) * W, total[i]);
+    float sum_of[CHANNELS_AT_ONCE];
+    sums(total, sum_of);
+    for (int i = 0; i < CHANNELS_AT_ONCE && i < channels; i++) out[i] = sum_of[i];
   }
 }
 
 template <bool ABS>
-void backward_wide(const BackTask& k, int tile, Batch& batch, WideBackScratch& x, float* scratch) {
+void backward_wide(const BackTask& k, int tile, Batch& batch, Blended& x, float* cotangents) {
   State& st = *k.st;
   const SplatScene& s = *k.scene;
-  const int padded = st.padded;
-  enum { EXTRA = ABS ? 2 : 0 };
-  float* cotangents = scratch;  // [block][channel][lane]
-  float* color_sums = cotangents + size_t(TILE) * TILE * padded;  // [channel][lane]
-  float* channel_totals = color_sums + size_t(padded) * W;
+  enum { EXTRA = ABS ? 2 : 0, AT_ONCE = CHANNELS_AT_ONCE };
+  const size_t part = size_t(TILE) * TILE * AT_ONCE;  // cotangents: [channel / AT_ONCE][block][channel % AT_ONCE][lane]
   alignas(64) float pixels[BLOCKS * 2 * W];
   memset(pixels, 0, sizeof pixels);
-  memset(cotangents, 0, sizeof(float) * TILE * TILE * padded);
+  memset(cotangents, 0, sizeof(float) * TILE * TILE * st.padded);
   Tile t;
   open_tile(s.width, s.height, st.tiles_x, tile, t, pixels, 2 * W);
   load_cotangents(
       k, tile, t,
-      [&](int block, int lane, int c, float v) { cotangents[(size_t(block) * padded + c) * W + lane] = v; },
+      [&](int block, int lane, int first, int channels, const float* v) {
+        for (int c = 0; c < channels; c += AT_ONCE) {
+          float* to = cotangents + (first + c) / AT_ONCE * part + (block * AT_ONCE + (first + c) % AT_ONCE) * W + lane;
+          const int n = channels - c < AT_ONCE ? channels - c : int(AT_ONCE);
+          for (int i = 0; i < n; i++) to[i * W] = v[c + i];
+        }
+      },
       [&](int block, int lane, float z) { pixels[block * 2 * W + W + lane] = z; });
   float* out = k.moments + k.base[tile - k.group_first] * k.columns;
   const int32_t* ids = st.ids + st.offsets[tile - k.first_tile];
+  const TileTask features = {k.scene, k.st, nullptr, k.first_tile};
   const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
   for_batches(st, t, ids, st.processed[tile], batch, pixels, 2 * W, [&](int first, int count) {
-    int j = 0;
-    for (int g = 0; g < count; g++, out += k.columns) {
-      int jobs = 0;
+    int kept = 0;  // jobs that contribute nothing are dropped
+    for (int g = 0, j = 0; g < count; g++) {
+      const int before = kept;
       for (const int last = j + batch.jobs[g]; j < last; j++) {
-        const Step step = blend(load(batch.alpha[j]), alpha_max, pixels + batch.block[j] * 2 * W);
-        x.job[jobs] = j;
-        store(x.weight[jobs], step.weight);
-        store(x.before[jobs], step.before);
-        jobs += bits(gt(step.weight, zero)) != 0;
+        const V raw = load(batch.alpha[j]);
+        const Step step = blend(raw, alpha_max, pixels + batch.block[j] * 2 * W);
+        batch.block[kept] = batch.block[j];
+        batch.place[kept] = batch.place[j];
+        store(batch.alpha[kept], raw);
+        store(x.weight[kept], step.weight);
+        store(x.before[kept], step.before);
+        store(x.seen[kept], zero);
+        kept += bits(gt(step.weight, zero)) != 0;
       }
-      if (!jobs) {
-        memset(out, 0, sizeof(float) * k.columns);
-        continue;
-      }
-      wide_products(batch, x, jobs, features_of(s, st, ids[first + g], batch.index[g]), cotangents, padded, color_sums);
+      batch.jobs[g] = uint8_t(kept - before);
+    }
+    memset(out, 0, sizeof(float) * k.columns * count);
+    for (int c = 0; c < st.channels; c += AT_ONCE)
+      wide_products(features, batch, x, ids + first, count, cotangents + c / AT_ONCE * part, c,
+                    out + MOMENTS + EXTRA + c, k.columns, st.channels - c);
+    for (int g = 0, j = 0; g < count; g++, out += k.columns) {
+      if (!batch.jobs[g]) continue;
       V total[MOMENTS + EXTRA];
       for (V& v : total) v = zero;
-      for (int n = 0; n < jobs; n++) {
-        float* slot = pixels + batch.block[x.job[n]] * 2 * W;
-        const V raw = load(batch.alpha[x.job[n]]), seen = load(x.seen[n]);
-        const V before = load(x.before[n]), weight = load(x.weight[n]);
-        const Step step = {smaller(raw, alpha_max), before, weight, gt(weight, zero)};
-        const V z = fma(step.weight, seen, load(slot + W));
-        store(slot + W, z);
-        add_moments<ABS>(batch, x.job[n], step, raw, alpha_max, seen, z, total);
+      for (const int last = j + batch.jobs[g]; j < last; j++) {
+        float* slot = pixels + batch.block[j] * 2 * W + W;
+        const V raw = load(batch.alpha[j]), seen = load(x.seen[j]), weight = load(x.weight[j]);
+        const Step step = {smaller(raw, alpha_max), load(x.before[j]), weight, gt(weight, zero)};
+        const V z = fma(weight, seen, load(slot));
+        store(slot, z);
+        add_moments<ABS>(batch, j, step, raw, alpha_max, seen, z, total);
       }
       sums(total, out);
-      for (int c = 0; c < padded; c += 4) {
-        V four[4];
-        for (int i = 0; i < 4; i++) four[i] = load(color_sums + (c + i) * W);
-        sums(four, channel_totals + c);
-      }
-      memcpy(out + MOMENTS + EXTRA, channel_totals, sizeof(float) * k.channels);
     }
   });
 }
@@ -350,7 +373,7 @@ void camera_gradients(const View& v, const SplatGradients& g, const PoseGradient
 
 struct BackWorker {
   Batch batch;
-  WideBackScratch wide;
+  Blended wide;
 };
 
 template <bool ABS>
@@ -373,8 +396,7 @@ int backward_in(const SplatScene& s, Workspace* state, const SplatGradients& g, 
   k.scene = &s, k.st = &st, k.g = &g;
   k.channels = st.direct ? s.channels + (g.depth != nullptr) : st.channels;
   k.columns = MOMENTS + k.channels + (s.absgrad ? 2 : 0);
-  const size_t wide = st.direct ? 0 : size_t(TILE) * TILE * st.padded + size_t(st.padded) * (W + 1);
-  const size_t per_worker = sizeof(BackWorker) + (wide * sizeof(float) + 63) / 64 * 64;
+  const size_t per_worker = sizeof(BackWorker) + (st.direct ? 0 : sizeof(float) * TILE * TILE * st.padded);
   char* scratch = reserve<char>(x, X_TILE, per_worker * workers);
   float* totals = reserve<float>(x, X_SUMS, size_t(st.visible) * k.columns);
   int64_t chunks = (s.count + CHUNK - 1) / CHUNK;

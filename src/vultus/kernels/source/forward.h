@@ -173,12 +173,19 @@ inline int for_batches(const State& st, Tile& t, const int32_t* ids, int entries
   return e;
 }
 
-inline void write_pixel(const TileTask& k, size_t pixel, float T, const float* color, int stride) {
+inline void write_pixel(const TileTask& k, size_t pixel, float T, const float* color) {
   const SplatScene& s = *k.scene;
   float* out = k.image->color + pixel * s.channels;
-  for (int c = 0; c < s.channels; c++) out[c] = color[c * stride] + (s.background ? T * s.background[c] : 0.f);
+  int c = 0;
+  if (s.background) {
+    for (; c + W <= s.channels; c += W) storeu(out + c, fma(splat(T), loadu(s.background + c), loadu(color + c)));
+    for (; c < s.channels; c++) out[c] = T * s.background[c] + color[c];
+  } else {
+    for (; c + W <= s.channels; c += W) storeu(out + c, loadu(color + c));
+    for (; c < s.channels; c++) out[c] = color[c];
+  }
   k.image->alpha[pixel] = 1.f - T;
-  if (k.image->depth) k.image->depth[pixel] = color[s.channels * stride];
+  if (k.image->depth) k.image->depth[pixel] = color[s.channels];
   if (k.st->transmittance) k.st->transmittance[pixel] = T;
 }
 
@@ -209,7 +216,9 @@ void forward_direct(const TileTask& k, int tile, int64_t* work, Batch& batch) {
   work[0] += visited;
   for_pixels(t, k.scene->width, [&](int block, int lane, size_t pixel) {
     const float* p = sums + block * STRIDE + lane;
-    write_pixel(k, pixel, fabsf(p[0]), p + W, W);
+    float color[C];
+    for (int c = 0; c < C; c++) color[c] = p[(1 + c) * W];
+    write_pixel(k, pixel, fabsf(p[0]), color);
   });
 }
 
@@ -276,8 +285,12 @@ void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, Wide
   const int begin = st.offsets[tile - k.first_tile], entries = st.offsets[tile - k.first_tile + 1] - begin;
   const int32_t* ids = st.ids + begin;
   const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
-  const int visited = for_batches(st, t, ids, entries, batch, x.transmittance[0], W, [&](int first, int) {
+  const int visited = for_batches(st, t, ids, entries, batch, x.transmittance[0], W, [&](int first, int count) {
     work[1] += batch.size;
+    for (int e = first + count; e < first + 2 * BATCH && e < entries; e++) {  // what the next batch will read
+      const float* next = features_of(s, st, ids[e], st.records[ids[e]].index);
+      for (int c = 0; c < st.channels; c += 16) __builtin_prefetch(next + c);
+    }
     for (int j = 0; j < batch.size; j++) {
       const int block = batch.block[j], g = batch.place[j] / STRIPS;
       const Step step = blend(load(batch.alpha[j]), alpha_max, x.transmittance[block]);
@@ -292,7 +305,7 @@ void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, Wide
   st.processed[tile] = visited;
   work[0] += visited;
   for_pixels(t, s.width, [&](int block, int lane, size_t pixel) {
-    write_pixel(k, pixel, fabsf(x.transmittance[block][lane]), sums + (size_t(block) * W + lane) * padded, 1);
+    write_pixel(k, pixel, fabsf(x.transmittance[block][lane]), sums + (size_t(block) * W + lane) * padded);
   });
 }
 
@@ -329,7 +342,8 @@ int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspa
   st.tiles_y = (s.height + TILE - 1) / TILE;
   st.with_depth = image.depth != nullptr;
   st.channels = s.channels + st.with_depth;
-  st.padded = (st.channels + W - 1) / W * W;
+  const int step = W > CHANNELS_AT_ONCE ? int(W) : int(CHANNELS_AT_ONCE);
+  st.padded = (st.channels + step - 1) / step * step;
   st.direct = st.channels <= DIRECT_CHANNELS;
   st.copied = !st.direct && (st.padded != s.channels || s.sh_degree >= 0);
   st.alpha_max = s.alpha_max;

@@ -206,6 +206,13 @@ inline __m256 folded(V a) { return _mm256_add_ps(_mm512_castps512_ps256(a), _mm5
 inline __m256 folded(V a) { return a; }
 #endif
 
+#if defined(__AVX2__)
+inline __m128 sums4(__m256 a, __m256 b, __m256 c, __m256 d) {
+  __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+  return _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
+}
+#endif
+
 // out[i] = sum of the lanes of a[i].
 template <int N>
 inline void sums(const V (&a)[N], float* out) {
@@ -214,12 +221,12 @@ inline void sums(const V (&a)[N], float* out) {
   for (; i + 8 <= N; i += 8)
     _mm256_storeu_ps(out + i, sums8(folded(a[i]), folded(a[i + 1]), folded(a[i + 2]), folded(a[i + 3]), folded(a[i + 4]),
                                     folded(a[i + 5]), folded(a[i + 6]), folded(a[i + 7])));
-  if (N % 8 > 1) {
-    const __m256 o = _mm256_setzero_ps();
-    alignas(32) float rest[8];
-    _mm256_store_ps(rest, sums8(folded(a[i]), folded(a[i + 1]), i + 2 < N ? folded(a[i + 2]) : o,
-                                i + 3 < N ? folded(a[i + 3]) : o, i + 4 < N ? folded(a[i + 4]) : o,
-                                i + 5 < N ? folded(a[i + 5]) : o, i + 6 < N ? folded(a[i + 6]) : o, o));
+  for (; i + 4 <= N; i += 4)
+    _mm_storeu_ps(out + i, sums4(folded(a[i]), folded(a[i + 1]), folded(a[i + 2]), folded(a[i + 3])));
+  if (i < N) {
+    const __m256 zero = _mm256_setzero_ps();
+    alignas(16) float rest[4];
+    _mm_store_ps(rest, sums4(folded(a[i]), i + 1 < N ? folded(a[i + 1]) : zero, i + 2 < N ? folded(a[i + 2]) : zero, zero));
     for (int j = 0; i < N; i++, j++) out[i] = rest[j];
   }
 #endif

@@ -20,6 +20,7 @@ enum {
   BATCH = 32,           // Gaussians that a tile works on at once
   ABREAST = 2,          // jobs whose alphas are computed in lockstep
   DIRECT_CHANNELS = 6,  // up to here colours live in the record
+  CHANNELS_AT_ONCE = 8,  // of more channels, in the backward pass
 };
 const float LOG2E = 1.44269504088896f;
 const float LOG2_CUTOFF = -7.99435343685886f;
