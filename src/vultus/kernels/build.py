@@ -24,7 +24,7 @@ _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 LIBRARY = FOLDER / f"_vultus{_SUFFIX}"
 WHY_NOT = FOLDER / "build_failed.txt"
 
-_FLAGS = ["-std=c++17", "-O3", "-g", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fno-math-errno"]
+_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti", "-fno-math-errno"]
 _FLAGS += ["-ffp-contract=off", "-Wall", "-Wno-psabi"]
 # Feature lists rather than -march=x86-64-v3, which older compilers and zig spell differently.
 _V2 = ["-msse3", "-mssse3", "-msse4.1", "-msse4.2", "-mpopcnt"]
@@ -88,7 +88,7 @@ def build(library: Path = LIBRARY, sanitize: bool = False) -> Path:
     else:
         link = ["-shared", "-static-libgcc" if not zig else "-nostdlib++"]
         if sys.platform != "win32":
-            link += ["-Wl,--as-needed", "-lm"] + ([] if sanitize else ["-Wl,-z,defs"])
+            link += ["-Wl,--as-needed", "-lm"] + ([] if sanitize else ["-Wl,-z,defs", "-s"])
     with tempfile.TemporaryDirectory() as scratch:
         units = _units()
         objects = [str(Path(scratch) / f"{i}.o") for i in range(len(units))]

@@ -44,8 +44,9 @@ _Scene = _structure(
 )
 _Image = _structure(
     "_Image",
-    _many(c_void_p, "color alpha depth means2d depths radii") + _many(c_int64, "entries processed evaluated")
-    + [("seconds", c_double * 4)]
+    _many(c_void_p, "color alpha depth means2d depths radii")
+    + _many(c_int64, "entries processed evaluated")
+    + [("seconds", c_double * 4)],
 )
 _INPUTS = "means rotations scales opacities colors view intrinsics background"
 _Gradients = _structure(
@@ -244,5 +245,7 @@ def rasterize_cpu(
     if keep:
         work.means2d.requires_grad_()
     images = _Rasterize.apply(work, keep, depth, *tensors, work.means2d)
-    info = RasterInfo(work.means2d, work.radii, work.depths, work.absgrad, Work(*work.statistics, tuple(work.seconds)))
+    entries, visited, evaluated = work.statistics
+    done = Work(entries, visited, evaluated, tuple(work.seconds))
+    info = RasterInfo(work.means2d, work.radii, work.depths, work.absgrad, done)
     return Raster(images[0], images[1], images[2] if depth else None, info)

@@ -26,8 +26,8 @@ _log = logging.getLogger("vultus")
 @dataclass(frozen=True)
 class Work:
     """What the compiled backend did: (tile, Gaussian) list entries, those visited before the pixels of their tile were
-    finished, and pixels tested against a Gaussian; and the seconds it spent on projecting, sorting by depth, listing the
-    Gaussians of every tile, and compositing."""
+    finished, and pixels tested against a Gaussian; the seconds it spent on projecting, on sorting by depth, on the tile
+    lists and on compositing."""
 
     entries: int
     visited: int

@@ -20,7 +20,7 @@ struct BackTask {
   int group_first;
   float* moments;  // [entries][columns]
   float* background;  // [tiles][channels]
-  int channels, columns;  // columns: MOMENTS, channels and, with absgrad, two more
+  int channels, columns;  // columns: MOMENTS, with absgrad two more, and the channels; wide ones padded
 };
 
 // Cotangents of a tile: those of one pixel are handed to put(block, lane, first channel, channels, values), its Z to put_z.
@@ -129,37 +129,41 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
   });
 }
 
-// The jobs of a batch, after the blending.
+// The jobs of a batch, after the blending; one more whose weight is 0.
 struct Blended {
-  alignas(64) float weight[BATCH * BLOCKS][W], before[BATCH * BLOCKS][W], seen[BATCH * BLOCKS][W];
+  enum { NO_JOB = BATCH * BLOCKS };
+  alignas(64) float weight[NO_JOB + 1][W], before[NO_JOB + 1][W], seen[NO_JOB + 1][W];
 };
 
 // For the channels from `c` on: adds f . dL/dC to `seen` of every job, and puts the sums over pixels of weight * dL/dC
 // into `out` of every Gaussian. cotangents: [block][CHANNELS_AT_ONCE][lane] of these channels.
 void wide_products(const TileTask& k, const Batch& batch, Blended& x, const int32_t* ids, int count, const float* cotangents,
-                   int c, float* out, int columns, int channels) {
+                   int c, float* out, int columns) {
+  enum { N = CHANNELS_AT_ONCE };
   int j = 0;
   for (int g = 0; g < count; g++, out += columns) {
     if (!batch.jobs[g]) continue;
     const float* f = features_of(*k.scene, *k.st, ids[g], batch.index[g]) + c;
-    V total[CHANNELS_AT_ONCE], feature[CHANNELS_AT_ONCE];
-    for (int i = 0; i < CHANNELS_AT_ONCE; i++) total[i] = splat(0.f), feature[i] = splat(f[i]);
-    for (const int last = j + batch.jobs[g]; j < last; j++) {
-      const float* v = cotangents + batch.block[j] * (CHANNELS_AT_ONCE * W);
-      const V weight = load(x.weight[j]);
-      V seen = load(x.seen[j]), seen2 = splat(0.f);
-      for (int i = 0; i < CHANNELS_AT_ONCE; i += 2) {
-        const V v0 = load(v + i * W), v1 = load(v + (i + 1) * W);
-        seen = fma(feature[i], v0, seen);
-        seen2 = fma(feature[i + 1], v1, seen2);
-        total[i] = fma(weight, v0, total[i]);
-        total[i + 1] = fma(weight, v1, total[i + 1]);
+    V total[N], feature[N];
+    for (int i = 0; i < N; i++) total[i] = splat(0.f), feature[i] = splat(f[i]);
+    // Two jobs at a time, so that what is known about the Gaussian is loaded for both.
+    for (const int last = j + batch.jobs[g]; j < last; j += 2) {
+      const int j2 = j + 1 < last ? j + 1 : int(Blended::NO_JOB);
+      const float *v = cotangents + batch.block[j] * (N * W), *v2 = cotangents + batch.block[j2] * (N * W);
+      const V weight = load(x.weight[j]), weight2 = load(x.weight[j2]);
+      V seen = load(x.seen[j]), seen2 = load(x.seen[j2]);
+      for (int i = 0; i < N; i++) {
+        const V value = load(v + i * W), value2 = load(v2 + i * W);
+        seen = fma(feature[i], value, seen);
+        total[i] = fma(weight, value, total[i]);
+        seen2 = fma(feature[i], value2, seen2);
+        total[i] = fma(weight2, value2, total[i]);
       }
-      store(x.seen[j], seen + seen2);
+      store(x.seen[j], seen);
+      store(x.seen[j2], seen2);
     }
-    float sum_of[CHANNELS_AT_ONCE];
-    sums(total, sum_of);
-    for (int i = 0; i < CHANNELS_AT_ONCE && i < channels; i++) out[i] = sum_of[i];
+    j -= batch.jobs[g] & 1;
+    sums(total, out);
   }
 }
 
@@ -188,7 +192,11 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, Blended& x, float*
   const int32_t* ids = st.ids + st.offsets[tile - k.first_tile];
   const TileTask features = {k.scene, k.st, nullptr, k.first_tile};
   const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
+  store(x.weight[Blended::NO_JOB], zero);
+  store(x.seen[Blended::NO_JOB], zero);
+  batch.block[Blended::NO_JOB] = 0;
   for_batches(st, t, ids, st.processed[tile], batch, pixels, 2 * W, [&](int first, int count) {
+    prefetch_features(s, st, ids, first + count, st.processed[tile]);
     int kept = 0;  // jobs that contribute nothing are dropped
     for (int g = 0, j = 0; g < count; g++) {
       const int before = kept;
@@ -205,12 +213,14 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, Blended& x, float*
       }
       batch.jobs[g] = uint8_t(kept - before);
     }
-    memset(out, 0, sizeof(float) * k.columns * count);
-    for (int c = 0; c < st.channels; c += AT_ONCE)
-      wide_products(features, batch, x, ids + first, count, cotangents + c / AT_ONCE * part, c,
-                    out + MOMENTS + EXTRA + c, k.columns, st.channels - c);
+    for (int c = 0; c < st.padded; c += AT_ONCE)
+      wide_products(features, batch, x, ids + first, count, cotangents + c / AT_ONCE * part, c, out + MOMENTS + EXTRA + c,
+                    k.columns);
     for (int g = 0, j = 0; g < count; g++, out += k.columns) {
-      if (!batch.jobs[g]) continue;
+      if (!batch.jobs[g]) {
+        memset(out, 0, sizeof(float) * k.columns);
+        continue;
+      }
       V total[MOMENTS + EXTRA];
       for (V& v : total) v = zero;
       for (const int last = j + batch.jobs[g]; j < last; j++) {
@@ -395,7 +405,7 @@ int backward_in(const SplatScene& s, Workspace* state, const SplatGradients& g, 
   BackTask k;
   k.scene = &s, k.st = &st, k.g = &g;
   k.channels = st.direct ? s.channels + (g.depth != nullptr) : st.channels;
-  k.columns = MOMENTS + k.channels + (s.absgrad ? 2 : 0);
+  k.columns = MOMENTS + (s.absgrad ? 2 : 0) + (st.direct ? k.channels : st.padded);
   const size_t per_worker = sizeof(BackWorker) + (st.direct ? 0 : sizeof(float) * TILE * TILE * st.padded);
   char* scratch = reserve<char>(x, X_TILE, per_worker * workers);
   float* totals = reserve<float>(x, X_SUMS, size_t(st.visible) * k.columns);

@@ -273,6 +273,14 @@ struct WideScratch {
   alignas(64) float transmittance[BLOCKS][W];
 };
 
+// Fetches what the batch that starts at `first` will read.
+inline void prefetch_features(const SplatScene& s, const State& st, const int32_t* ids, int first, int entries) {
+  for (int e = first; e < first + BATCH && e < entries; e++) {
+    const float* next = features_of(s, st, ids[e], st.records[ids[e]].index);
+    for (int c = 0; c < st.channels; c += 16) __builtin_prefetch(next + c);
+  }
+}
+
 // Any number of channels: weights first, then channels are the lanes.
 void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, WideScratch& x, float* sums) {
   State& st = *k.st;
@@ -287,10 +295,7 @@ void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, Wide
   const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
   const int visited = for_batches(st, t, ids, entries, batch, x.transmittance[0], W, [&](int first, int count) {
     work[1] += batch.size;
-    for (int e = first + count; e < first + 2 * BATCH && e < entries; e++) {  // what the next batch will read
-      const float* next = features_of(s, st, ids[e], st.records[ids[e]].index);
-      for (int c = 0; c < st.channels; c += 16) __builtin_prefetch(next + c);
-    }
+    prefetch_features(s, st, ids, first + count, entries);
     for (int j = 0; j < batch.size; j++) {
       const int block = batch.block[j], g = batch.place[j] / STRIPS;
       const Step step = blend(load(batch.alpha[j]), alpha_max, x.transmittance[block]);
@@ -342,7 +347,7 @@ int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspa
   st.tiles_y = (s.height + TILE - 1) / TILE;
   st.with_depth = image.depth != nullptr;
   st.channels = s.channels + st.with_depth;
-  const int step = W > CHANNELS_AT_ONCE ? int(W) : int(CHANNELS_AT_ONCE);
+  const int step = int(W) > int(CHANNELS_AT_ONCE) ? int(W) : int(CHANNELS_AT_ONCE);
   st.padded = (st.channels + step - 1) / step * step;
   st.direct = st.channels <= DIRECT_CHANNELS;
   st.copied = !st.direct && (st.padded != s.channels || s.sh_degree >= 0);
