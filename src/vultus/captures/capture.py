@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.cameras import Camera
+from vultus.captures.pictures import Picture, Pixels
 from vultus.errors import VultusError
-from vultus.images import read_image_and_alpha, to_float
+from vultus.images import to_float
 from vultus.images.masks import composite
 from vultus.motion import Motion
 
@@ -27,8 +28,8 @@ class View:
 
     timestep: int
     camera: int
-    _image: Path = field(repr=False, compare=False)
-    _mask: Path | None = field(repr=False, compare=False)
+    picture: Picture = field(repr=False, compare=False)
+    mask_picture: Picture | None = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Capture:
 
     `motion` has one row per timestep. `head_name` and `head_fingerprint` name the head model its parameters belong to.
     `source` says what it was made from, None where that is not known. `val` and `test` are the held-out views.
+    `camera_names` are the names of cameras that have others than their numbers. `over_white` says whether the pictures
+    are stored composited over white. Of footage without head parameters (see `has_motion`) the motion is nowhere valid.
     """
 
     root: Path
@@ -68,6 +71,17 @@ class Capture:
     detections: Landmarks | None = field(default=None, repr=False)
     val: frozenset[View] = field(default=frozenset(), repr=False)
     test: frozenset[View] = field(default=frozenset(), repr=False)
+    camera_names: Mapping[int, str] = field(default_factory=dict, repr=False)
+    over_white: bool = True
+
+    @property
+    def has_motion(self) -> bool:
+        """Whether there are head parameters."""
+        return bool(self.head_name)
+
+    def camera_name(self, camera: int) -> str:
+        """The name of a camera: its number, where it has no other."""
+        return self.camera_names.get(camera, str(camera))
 
     @property
     def shots(self) -> Int[Tensor, "T"]:
@@ -86,16 +100,18 @@ class Capture:
     def image(self, view: View, background: Float[Tensor, "3"] | None = None) -> Float[Tensor, "H W 3"]:
         """The picture of a view, sRGB in [0, 1], over `background` (default white).
 
-        Pictures are stored composited over white, so that the change of background is exact up to 8 bits:
-        `image + (1 − mask) (background − white)`.
+        Where pictures are stored composited over white, the change of background is exact up to 8 bits:
+        `image + (1 − mask) (background − white)`. Others are composited by their mask, if there is one.
 
         Raises:
             VultusError: the file is missing, damaged or not of the camera's size.
         """
-        stored, alpha = self._read(view._image, view)
+        stored, alpha = self._read(view.picture, view)
         color = to_float(stored)
         if alpha is not None:
             color = composite(color, to_float(alpha), 1.0)
+        if not self.over_white and view.mask_picture is not None:
+            color = composite(color, self._mask(view, alpha), 1.0)
         if background is None:
             return color
         mask = self._mask(view, alpha)
@@ -103,14 +119,14 @@ class Capture:
 
     def mask(self, view: View) -> Float[Tensor, "H W 1"]:
         """How much of each pixel is the person, in [0, 1]; ones where the capture has no masks. Raises like `image`."""
-        if view._mask is None:
-            return self._mask(view, self._read(view._image, view)[1])
+        if view.mask_picture is None:
+            return self._mask(view, self._read(view.picture, view)[1])
         return self._mask(view, None)
 
     def _mask(self, view: View, alpha: np.ndarray | None) -> Float[Tensor, "H W 1"]:
         """The stored mask, else the picture's own alpha channel, else ones."""
-        if view._mask is not None:
-            return to_float(self._read(view._mask, view)[0][..., :1])
+        if view.mask_picture is not None:
+            return to_float(self._read(view.mask_picture, view)[0][..., :1])
         if alpha is not None:
             return to_float(alpha)
         camera = self.camera(view)
@@ -165,12 +181,13 @@ class Capture:
     def _row(self, view: View) -> int | None:
         return None if self.detections is None else self.detections.rows.get((view.timestep, view.camera))
 
-    def _read(self, path: Path, view: View) -> tuple[np.ndarray, np.ndarray | None]:
-        image, alpha = read_image_and_alpha(path)
+    def _read(self, picture: Picture, view: View) -> Pixels:
+        image, alpha = picture.read()
         camera = self.camera(view)
-        if image.shape[:2] != (camera.height, camera.width):
+        height, width = image.shape[:2]
+        if (height, width) != (camera.height, camera.width):
             raise VultusError(
-                f"{path}: is {image.shape[1]}x{image.shape[0]} pixels, but its camera {camera.width}x{camera.height}; "
-                "the picture was resized or belongs to another capture"
+                f"{picture.path}: is {width}x{height} pixels, but its camera {camera.width}x{camera.height}; the "
+                "picture was resized or belongs to another capture"
             )
         return image, alpha

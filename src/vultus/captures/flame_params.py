@@ -7,6 +7,7 @@ it either.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,28 @@ from vultus.heads import HeadModel
 from vultus.motion import HeadParams
 
 N_SHAPE, N_EXPRESSION = 300, 100
+FLAME_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
+_CANONICAL_JAW = 0.3
 _JOINTS = {"root": "rotation", "neck": "neck_pose", "jaw": "jaw_pose"}
 _MAX_VALUE = 1e4
 
 
 def is_flame(head: HeadModel) -> bool:
     """Whether a head's parameters are FLAME's: its name and its five joints."""
-    return head.name.startswith("flame") and head.joint_names == ("root", "neck", "jaw", "left_eye", "right_eye")
+    return head.name.startswith("flame") and head.joint_names == FLAME_JOINTS
+
+
+def canonical_params(first: HeadParams) -> HeadParams:
+    """The person of the first instant with the mouth slightly open, as the published exporter defines it."""
+    zero = first.map(torch.zeros_like)
+    jaw = zero.translation.new_tensor([_CANONICAL_JAW, 0.0, 0.0])
+    return replace(
+        zero,
+        identity=first.identity,
+        offset=first.offset,
+        scale=torch.ones_like(first.scale),
+        joints={**zero.joints, "jaw": jaw},
+    )
 
 
 def write_flame_params(path: Path, params: HeadParams) -> None:

@@ -6,7 +6,7 @@ Source: the data-set format of GaussianAvatars (Qian et al. 2024), itself an ext
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,14 @@ from vultus.cameras import (
     opengl_camera_to_world_to_world_to_camera,
     world_to_camera_to_opengl_camera_to_world,
 )
+from vultus.captures.fields import MAX_INDEX, MAX_SIDE, real, rigid_pose, whole
 from vultus.errors import VultusError
-from vultus.files import read_json
-
-MAX_INDEX = 1_000_000
-_MAX_SIDE = 32_768
+from vultus.files import read_json, write_json
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One entry of `frames`: indices, camera and the paths as they stand in the file."""
+    """One entry of `frames`: indices, camera and the paths as they stand in the file; `camera_id` "" if it has none."""
 
     timestep: int
     camera_index: int
@@ -35,6 +33,7 @@ class Frame:
     file_path: str
     fg_mask_path: str | None
     flame_param_path: str | None
+    camera_id: str = ""
 
 
 def read_transforms(path: Path) -> Iterator[Frame]:
@@ -72,27 +71,62 @@ def frame_entry(camera: Camera) -> dict[str, Any]:
     }
 
 
+def view_entry(
+    timestep: int,
+    camera: int,
+    parameters: Camera,
+    paths: Mapping[str, str],
+    *,
+    camera_id: str = "",
+    original: int | None = None,
+    flame_param_path: str | None = None,
+) -> dict[str, Any]:
+    """One entry of `frames`: a view with its `paths` (`file_path`, `fg_mask_path`); `original` is its number in the
+    footage, where that is another one."""
+    before = timestep if original is None else original
+    entry = {
+        "timestep_index": timestep,
+        "timestep_index_original": before,
+        "timestep_id": f"{before:05d}",
+        "camera_index": camera,
+        "camera_id": camera_id or str(camera),
+        **frame_entry(parameters),
+        **paths,
+    }
+    return entry if flame_param_path is None else {**entry, "flame_param_path": flame_param_path}
+
+
+def write_transforms(folder: Path, splits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """`transforms_{train,val,test}.json` of the entries of each split, and `transforms.json` of all."""
+    for name, frames in splits.items():
+        write_json(folder / f"transforms_{name}.json", _transforms(frames))
+    every = sorted(
+        (frame for frames in splits.values() for frame in frames),
+        key=lambda frame: (frame["timestep_index"], frame["camera_index"]),
+    )
+    write_json(folder / "transforms.json", _transforms(every))
+
+
+def _transforms(frames: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    shared = ("cx", "cy", "fl_x", "fl_y", "h", "w", "camera_angle_x", "camera_angle_y")
+    return {
+        **({key: frames[-1][key] for key in shared} if frames else {}),
+        "timestep_indices": sorted({frame["timestep_index"] for frame in frames}),
+        "camera_indices": sorted({frame["camera_index"] for frame in frames}),
+        "frames": list(frames),
+    }
+
+
 def transforms_camera(entry: dict[str, Any], where: str) -> Camera:
     """The camera (float64) of one frame's entry. Missing focal lengths follow from the angles, a missing centre is the
     image's. Raises VultusError; `where` is for the message."""
-    width, height = (_whole(entry, key, where, 1, _MAX_SIDE) for key in ("w", "h"))
+    width, height = (whole(entry, key, where, 1, MAX_SIDE) for key in ("w", "h"))
     fx = _focal(entry, "fl_x", "camera_angle_x", width, where)
     # With square pixels, which the published reader assumes, the vertical angle may be missing.
     fy = _focal(entry, "fl_y", "camera_angle_y", height, where) if {"fl_y", "camera_angle_y"} & entry.keys() else fx
-    cx = _real(entry, "cx", where, default=width / 2)
-    cy = height - _real(entry, "cy", where, default=height / 2)
-    matrix = entry.get("transform_matrix")
-    try:
-        pose = torch.tensor(matrix, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise VultusError(f"{where}: transform_matrix is not a matrix of numbers") from error
-    if pose.shape != (4, 4) or not bool(torch.isfinite(pose).all()):
-        raise VultusError(f"{where}: transform_matrix is not a finite 4x4 matrix")
-    rotation = pose[:3, :3]
-    is_rigid = torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=pose.dtype), atol=1e-3)
-    is_affine = torch.allclose(pose[3], pose.new_tensor([0, 0, 0, 1]), atol=1e-6)
-    if not is_rigid or not is_affine or float(torch.linalg.det(rotation)) < 0:
-        raise VultusError(f"{where}: transform_matrix is not a rigid camera-to-world pose")
+    cx = real(entry, "cx", where, default=width / 2)
+    cy = height - real(entry, "cy", where, default=height / 2)
+    pose = rigid_pose(entry.get("transform_matrix"), where, "transform_matrix", "camera-to-world")
     K = torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=pose.dtype)
     return Camera(opengl_camera_to_world_to_world_to_camera(pose), K, width, height)
 
@@ -105,36 +139,21 @@ def _frame(entry: dict[str, Any], where: str) -> Frame:
     if paths["file_path"] is None:
         raise VultusError(f"{where}: has no file_path")
     return Frame(
-        timestep=_whole(entry, "timestep_index", where, 0, MAX_INDEX),
-        camera_index=_whole(entry, "camera_index", where, 0, MAX_INDEX),
+        timestep=whole(entry, "timestep_index", where, 0, MAX_INDEX),
+        camera_index=whole(entry, "camera_index", where, 0, MAX_INDEX),
         camera=transforms_camera(entry, where).to(dtype=torch.float32),
         file_path=paths["file_path"],
         fg_mask_path=paths["fg_mask_path"],
         flame_param_path=paths["flame_param_path"],
+        camera_id=str(entry.get("camera_id", ""))[:80],
     )
-
-
-def _whole(entry: dict[str, Any], key: str, where: str, low: int, high: int) -> int:
-    value = entry.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise VultusError(f"{where}: {key} = {str(value)[:40]} is not a whole number from {low} to {high}")
-    return value
-
-
-def _real(entry: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    value = entry.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e7:
-        raise VultusError(f"{where}: {key} = {str(value)[:40]} is not a usable number")
-    return float(value)
 
 
 def _focal(entry: dict[str, Any], key: str, angle_key: str, side: int, where: str) -> float:
     if key in entry:
-        focal = _real(entry, key, where)
+        focal = real(entry, key, where)
     else:
-        angle = _real(entry, angle_key, where)
+        angle = real(entry, angle_key, where)
         focal = side / (2 * math.tan(angle / 2)) if 0 < angle < math.pi else 0.0
     if not 1e-3 < focal < 1e7:
         raise VultusError(f"{where}: the focal length is {focal}")

@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,23 +17,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.cameras import Camera
-from vultus.captures.capture import Source
-from vultus.captures.flame_params import is_flame, write_flame_params
+from vultus.captures.capture import Capture, Source
+from vultus.captures.fields import MAX_INDEX
+from vultus.captures.flame_params import canonical_params, is_flame, write_flame_params
 from vultus.captures.motions import write_motion
-from vultus.captures.reading import FORMAT, MAX_FPS, VERSION
-from vultus.captures.transforms import MAX_INDEX, frame_entry
+from vultus.captures.native import FORMAT, MAX_FPS, VERSION
+from vultus.captures.saving import WriteOptions
+from vultus.captures.transforms import view_entry, write_transforms
 from vultus.errors import VultusError
 from vultus.files import read_json, write_json, write_npz
 from vultus.heads import HeadModel
+from vultus.heads.load import head_made_with
 from vultus.images import read_image, to_float, write_png
-from vultus.motion import HeadParams, Motion
+from vultus.motion import Motion
+from vultus.progress import Progress, counted
 
 _PICTURE = re.compile(r"\d{5,}_\d{2,}\.png")
 _PARAMS = re.compile(r"\d{5,}\.npz")
 # Camera 8 is the frontal one of the published 16-camera rig and its validation view.
 _PUBLISHED_VAL_CAMERA = 8
 _PUBLISHED_TRAIN_SHARE = 0.7
-_CANONICAL_JAW = 0.3
 
 
 class CaptureWriter:
@@ -80,6 +82,7 @@ class CaptureWriter:
         self._pictures: set[tuple[int, int]] = set()
         self._cameras: dict[tuple[int, int], Camera] = {}
         self._rig: dict[int, Camera] = {}
+        self._camera_names: dict[int, str] = {}
         self._points: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._landmark_set: str | None = None
         self._motion: Motion | None = None
@@ -164,6 +167,10 @@ class CaptureWriter:
         else:
             self._cameras[timestep, camera] = parameters
 
+    def name_camera(self, camera: int, name: str) -> None:
+        """Give a camera another name than its number, e.g. its serial number."""
+        self._camera_names[camera] = name
+
     def set_landmarks(
         self,
         landmark_set: str,
@@ -205,7 +212,7 @@ class CaptureWriter:
         if has_flame:
             for timestep in range(len(motion)):
                 write_flame_params(self.folder / "flame_param" / f"{timestep:05d}.npz", motion.params[timestep])
-            write_flame_params(self.folder / "canonical_flame_param.npz", self._canonical(motion))
+            write_flame_params(self.folder / "canonical_flame_param.npz", canonical_params(motion.params[0]))
         about = {
             "format": FORMAT,
             "version": VERSION,
@@ -221,36 +228,18 @@ class CaptureWriter:
         write_json(self.folder / "capture.json", about)
         (self.folder / "capture.partial.json").unlink(missing_ok=True)
 
-    def _canonical(self, motion: Motion) -> HeadParams:
-        """The person of the first instant with the mouth slightly open, as the published exporter defines it."""
-        first, zero = motion.params[0], self._head.neutral()
-        jaw = {"jaw": zero.translation.new_tensor([_CANONICAL_JAW, 0.0, 0.0])}
-        return replace(zero, identity=first.identity, offset=first.offset, joints={**zero.joints, **jaw})
-
     def _write_transforms(self, cameras: Mapping[tuple[int, int], Camera], has_flame: bool) -> None:
         splits: dict[str, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
         test, val = self._held_out(sorted(cameras))
         for (timestep, camera), parameters in sorted(cameras.items()):
-            entry = {
-                "timestep_index": timestep,
-                "timestep_index_original": timestep,
-                "timestep_id": f"{timestep:05d}",
-                "camera_index": camera,
-                "camera_id": str(camera),
-                **frame_entry(parameters),
-                **_paths(timestep, camera),
-            }
-            if has_flame:
-                entry["flame_param_path"] = f"flame_param/{timestep:05d}.npz"
+            flame = f"flame_param/{timestep:05d}.npz" if has_flame else None
+            name = self._camera_names.get(camera, "")
+            entry = view_entry(
+                timestep, camera, parameters, _paths(timestep, camera), camera_id=name, flame_param_path=flame
+            )
             split = "test" if timestep in test else "val" if camera in val else "train"
             splits[split].append(entry)
-        for name, frames in splits.items():
-            write_json(self.folder / f"transforms_{name}.json", _transforms(frames))
-        every = sorted(
-            (frame for frames in splits.values() for frame in frames),
-            key=lambda frame: (frame["timestep_index"], frame["camera_index"]),
-        )
-        write_json(self.folder / "transforms.json", _transforms(every))
+        write_transforms(self.folder, splits)
 
     def _held_out(self, views: list[tuple[int, int]]) -> tuple[set[int], set[int]]:
         timesteps, cameras = sorted({view[0] for view in views}), sorted({view[1] for view in views})
@@ -290,11 +279,33 @@ def _paths(timestep: int, camera: int) -> dict[str, str]:
     return {"file_path": f"images/{name}", "fg_mask_path": f"fg_masks/{name}"}
 
 
-def _transforms(frames: list[dict[str, Any]]) -> dict[str, Any]:
-    shared = ("cx", "cy", "fl_x", "fl_y", "h", "w", "camera_angle_x", "camera_angle_y")
-    return {
-        **({key: frames[-1][key] for key in shared} if frames else {}),
-        "timestep_indices": sorted({frame["timestep_index"] for frame in frames}),
-        "camera_indices": sorted({frame["camera_index"] for frame in frames}),
-        "frames": frames,
-    }
+def write_native(capture: Capture, folder: Path, options: WriteOptions, progress: Progress) -> None:
+    """A capture of ours from one of any layout that has head parameters, into an empty folder.
+
+    Raises:
+        VultusError: there are no head parameters, `options.head` is not their model, or a picture cannot be read.
+    """
+    if not capture.has_motion:
+        raise VultusError(
+            f"{capture.root}: has no head parameters, which this layout holds; fit a head model first, or choose the "
+            "layout plain"
+        )
+    head = head_made_with(capture.root, capture.head_name, capture.head_fingerprint, options.head)
+    with CaptureWriter(
+        folder,
+        head=head,
+        fps=capture.fps,
+        source=capture.source,
+        val_cameras={view.camera for view in capture.val},
+        test_timesteps={view.timestep for view in capture.test},
+    ) as writer:
+        for view in counted(capture.views, "pictures", len(capture.views), progress):
+            timestep, camera = view.timestep, view.camera
+            writer.add_image(timestep, camera, capture.image(view), capture.mask(view), is_composited=True)
+            writer.set_camera(camera, capture.camera(view), timestep)
+            if camera in capture.camera_names:
+                writer.name_camera(camera, capture.camera_names[camera])
+            points = capture.landmarks(view)
+            if points is not None and capture.landmark_set is not None:
+                writer.set_landmarks(capture.landmark_set, timestep, camera, points, capture.landmark_weights(view))
+        writer.set_motion(capture.motion)
