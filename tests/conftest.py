@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# Other programs may make any example slow, and a suite that passed must pass again.
+settings.register_profile("vultus", deadline=None, derandomize=True)
+settings.load_profile("vultus")
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 
