@@ -50,6 +50,18 @@ class FittedMotion(nn.Module):
             total = total + (values[timestep] - params.joint(name)).square().sum()
         return total
 
+    def center(self) -> None:
+        """Take the mean change of all instants away from each.
+
+        What all share is as well said by the avatar, and poses that are tracked later do not have it.
+        """
+        params = self.tracked.params
+        pairs = [(self.expression, params.expression), (self.translation, params.translation)]
+        pairs += [(values, params.joint(name)) for name, values in zip(self.joint_names, self.joints, strict=True)]
+        with torch.no_grad():
+            for now, tracked in pairs:
+                now -= (now - tracked).mean(0)
+
     def motion(self) -> Motion:
         """The motion as it is now, detached."""
         joints = zip(self.joint_names, self.joints, strict=True)

@@ -20,7 +20,7 @@ from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from vultus.tracking.torso import bust_share, follows_root, torso_motion, torso_template
 
-_RIDGE = 0.0003
+_RIDGE = 0.001
 _FEWEST, _MOST = 24, 200
 _HEAD = 6
 _BEYOND = 0.5

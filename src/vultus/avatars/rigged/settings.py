@@ -40,11 +40,11 @@ class Weights:
     alpha: difference of alpha and mask. opacity: pull of opacities on the head towards 1.
     normal: distance from the surface along its normal. stretch: needles.
     anchor: pull of colours that were not seen towards their likely value.
-    tracked: pull of fine-tuned head parameters towards the tracked ones.
+    tracked: pull of fine-tuned head parameters towards the tracked ones, which they then equal on average.
     eyes, mouth: extra weight of those image regions.
     grazing: weight of pixels that show skin from the side; 1: as all others.
     drift: distance of position, size and rotation from the initial ones, the more the less the pictures show them;
-    drift_seen: share of it where they show them well.
+    drift_head, drift_bust: share of it where they show them well.
     """
 
     dssim: float = 0.2
@@ -63,7 +63,8 @@ class Weights:
     mouth: float = 0.0
     grazing: float = 1.0
     drift: float = 0.0
-    drift_seen: float = 1.0
+    drift_head: float = 1.0
+    drift_bust: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ _MONOCULAR = replace(
     rates=Rates(
         position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4
     ),
-    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1, drift=0.02, drift_seen=0.0),
+    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1, drift=0.02, drift_head=0.0),
     densify=DensifySettings(
         start=667, stop=2933, every=400, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
     ),

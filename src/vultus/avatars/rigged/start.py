@@ -28,10 +28,11 @@ from vultus.avatars.rigged.shoulders import shoulder_splats
 from vultus.captures import Capture, View
 from vultus.captures.below_line import above_shoulders, neck_border
 from vultus.heads.measures import head_height
-from vultus.heads.model import HeadModel
+from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.images.masks import erode
 from vultus.motion import HeadParams
 from vultus.splats import SH_C0, Gaussians, rgb_to_sh0
+from vultus.tracking.torso import bust_share
 from vultus.training import step_generator
 
 _VIEWS_TO_PAINT_FROM = 8
@@ -51,6 +52,7 @@ class Start:
     trust: Float[Tensor, "N"]
     rigid: Float[Tensor, "N"]
     hold: Float[Tensor, "N"]
+    bust: Float[Tensor, "N"]
     beyond: Bool[Tensor, "N"]
     extent: float
 
@@ -79,10 +81,13 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
     avatar = RiggedAvatar(head, rest, camera, splats, largest=largest, posture=posture)
     count = avatar.count
     anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
+    bust = torch.zeros(count)
     if places is not None and splats.binding is not None:
         corners = head.faces[splats.binding]
         parts = vertex_parts(head).at(corners, places)
         lids = interpolate(lid_weight(head), corners, places)
+        if isinstance(head, SkinnedHead):
+            bust = interpolate(bust_share(head), corners, places)
         # One view shows neither a closed lid nor the wall of an open mouth.
         folded = torch.maximum(lids, parts.weights["mouth"])
         anchor, trust, facing = _painted(avatar, capture, views, corners, places, parts, 0.9 * folded)
@@ -106,11 +111,11 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
             more = len(extra.means)
             anchor = torch.cat([anchor, extra.sh0[:, 0] * SH_C0 + 0.5])
             trust, hold = (torch.cat([values, torch.ones(more)]) for values in (trust, hold))
-            rigid = torch.cat([rigid, torch.zeros(more)])
+            rigid, bust = torch.cat([rigid, torch.zeros(more)]), torch.cat([bust, torch.ones(more)])
     beyond = torch.arange(avatar.count) >= count
     if not settings.bind:
         avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
-    return Start(avatar, anchor, trust, rigid, hold, beyond, extent)
+    return Start(avatar, anchor, trust, rigid, hold, bust, beyond, extent)
 
 
 def camera_extent(capture: Capture, views: list[View]) -> float:

@@ -42,6 +42,7 @@ class RiggedTask:
         anchor, trust: likely colour of every Gaussian, and how far the pictures themselves show it (0 to 1).
         rigid: how firmly they should be opaque and stay on the surface: 1 on skin, less in hair.
         hold: factor of the pull towards the likely colour.
+        bust: how far they go with the bust (0 to 1).
         beyond: which show what the head model does not reach; they may be far from their triangles.
     """
 
@@ -60,13 +61,14 @@ class RiggedTask:
         trust: Float[Tensor, "N"],
         rigid: Float[Tensor, "N"],
         hold: Float[Tensor, "N"],
+        bust: Float[Tensor, "N"],
         beyond: Bool[Tensor, "N"],
     ) -> None:
         self.avatar, self.settings, self.extent = avatar, settings, extent
         self._capture, self._views, self._supervision = capture, views, supervision
         self._fitted = FittedMotion(capture.motion)
         self._fits = settings.finetune and settings.bind
-        self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold, "beyond": beyond}
+        self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold, "bust": bust, "beyond": beyond}
         if settings.weights.drift:
             self._kept |= {f"first.{name}": getattr(avatar, name).detach().clone() for name in _SHAPE}
         self._strategy: Strategy
@@ -152,7 +154,8 @@ class RiggedTask:
             total = total + weights.opacity * (firm * (1 - avatar.opacities.sigmoid())).mean()
         if weights.drift:
             now, first = ([source(name) for name in _SHAPE] for source in (avatar.get_parameter, self._first))
-            held = self._kept["rigid"] ** 2 * (weights.drift_seen + doubt)
+            share = weights.drift_head + (weights.drift_bust - weights.drift_head) * self._kept["bust"]
+            held = self._kept["rigid"] ** 2 * (share + doubt)
             total = total + weights.drift * losses.drift_loss(now, first, held)
         if weights.anchor:
             color = avatar.sh0[:, 0] * SH_C0 + 0.5
@@ -180,6 +183,8 @@ class RiggedTask:
             self._noise = strategy.noise(self._population, left, generator)
 
     def after_update(self, step: int) -> None:
+        if self._fits and self.settings.weights.tracked:
+            self._fitted.center()
         if self._noise is not None:
             with torch.no_grad():
                 self.avatar.means.add_(self._noise)

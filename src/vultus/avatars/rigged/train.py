@@ -64,6 +64,7 @@ def train(
         trust=start.trust,
         rigid=start.rigid,
         hold=start.hold,
+        bust=start.bust,
         beyond=start.beyond,
     )
     source = capture.source
