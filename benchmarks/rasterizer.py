@@ -1,27 +1,41 @@
-"""Speed of the splat rasteriser on a CPU: `python benchmarks/rasterizer.py`.
+"""Speed of the splat rasteriser on a CPU: `python benchmarks/rasterizer.py [--quick]`.
 
 Scenes: splats on an ellipsoid the size of a head that fills 80 % of a 512 x 512 image, opacities 0.5 to 1. "coarse",
-"medium" and "fine" splats have standard deviations of 1/60, 1/120 and 1/250 of the head. Times are the least of several
-frames and include everything from Gaussians to pixels, and for "fwd+bwd" all gradients. "evaluated" counts pixels that
-were tested against a Gaussian; "of ceiling" compares the vector instructions this needs at least with the rate of
-independent multiply-adds measured on this machine, forward pass only.
+"medium" and "fine" splats have standard deviations of 1/60, 1/120 and 1/250 of the head.
+
+Efficiency compares with the machine's ceiling (benchmarks/ceiling.py, measured in the same run): the pairs of a pixel
+and a Gaussian that a plain rasteriser in rows of 16 pixels evaluates for the scene (a fixed number, `PAIRS`; ours
+evaluates fewer), divided by the time and by the ceiling. "compositing" is that phase alone, "frame" everything from
+Gaussians to pixels, "f+b" forward and all gradients, "f+b/f" that divided by the frame.
+
+Times are the best of `--repeats`, taken in turns so that a disturbance hits all cases. A repeat during which the
+process got less processor time than its threads asked for (a core was taken away) is thrown out and counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
+from ceiling import ceiling, multiply_add_rate
 
 from vultus import kernels
 from vultus.cameras import Camera
-from vultus.splats import Gaussians, rasterize
+from vultus.splats import Gaussians, Raster, rasterize
 
-# Vector instructions per segment in the inner loop: 22 for coverage, alpha and transmittance, one per channel.
-_INSTRUCTIONS = 22
+FINENESS = {"coarse": 60, "medium": 120, "fine": 250}
+PAIRS = {
+    (60_000, "coarse"): 34e6,
+    (60_000, "medium"): 19e6,
+    (60_000, "fine"): 16e6,
+    (180_000, "coarse"): 70e6,
+    (180_000, "medium"): 38e6,
+    (180_000, "fine"): 25e6,
+}
+"""Pairs in 16-pixel segments of rows that the ellipse of a Gaussian reaches in a tile that is not finished, at 512²."""
 
 
 def head(count: int, fineness: int, channels: int, seed: int = 0) -> Gaussians:
@@ -48,69 +62,145 @@ def front_camera(size: int) -> Camera:
     return Camera.from_focal(0.8 * size / 0.21, size, size, pose)
 
 
-def least_time(run: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest of `repeats` runs, after one that does not count."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def forward_and_backward(scene: Gaussians, camera: Camera, backend: str, depth: bool) -> Callable[[], object]:
-    tensors = [scene.means, scene.rotations, scene.scales, scene.opacities, scene.features]
-    leaves = [t.detach().requires_grad_() for t in tensors if t is not None]
-    cotangent = torch.rand(camera.height, camera.width, scene.channels)
-
-    def run() -> None:
-        gaussians = Gaussians(*leaves[:4], features=leaves[4])
-        color = rasterize(gaussians, camera, backend=backend, depth=depth).color  # type: ignore[arg-type]
-        torch.autograd.grad(color, leaves, cotangent)
+def forward(scene: Gaussians, camera: Camera, backend: str = "cpu") -> Callable[[], Raster]:
+    def run() -> Raster:
+        with torch.no_grad():
+            return rasterize(scene, camera, backend=backend, depth=False)  # type: ignore[arg-type]
 
     return run
 
 
+def forward_and_backward(scene: Gaussians, camera: Camera, backend: str = "cpu") -> Callable[[], Raster]:
+    tensors = [scene.means, scene.rotations, scene.scales, scene.opacities, scene.features]
+    leaves = [t.detach().requires_grad_() for t in tensors if t is not None]
+    cotangent = torch.rand(camera.height, camera.width, scene.channels)
+
+    def run() -> Raster:
+        gaussians = Gaussians(*leaves[:4], features=leaves[4])
+        raster = rasterize(gaussians, camera, backend=backend, depth=False)  # type: ignore[arg-type]
+        torch.autograd.grad(raster.color, leaves, cotangent)
+        return raster
+
+    return run
+
+
+@dataclass
+class Case:
+    """Something to time, and what was measured."""
+
+    run: Callable[[], Raster]
+    threads: int = 0
+    samples: list[tuple[float, float, float]] = field(default_factory=list)  # seconds, share of a core, compositing
+    evaluated: int = 0
+    thrown_out: int = 0
+
+    def measure(self) -> None:
+        torch.set_num_threads(self.threads)
+        start, used = time.perf_counter(), time.process_time()
+        raster = self.run()
+        seconds = time.perf_counter() - start
+        work = raster.info.work
+        self.evaluated = work.evaluated if work else 0
+        self.samples.append((seconds, (time.process_time() - used) / seconds, work.seconds[3] if work else 0.0))
+
+    def best(self) -> tuple[float, float]:
+        """Seconds of the whole and of its compositing; the first repeat only warms up."""
+        samples = self.samples[1:]
+        usual = sorted(share for _, share, _ in samples)[-max(1, len(samples) // 4)]
+        kept = [s for s in samples if s[1] > 0.9 * usual]
+        self.thrown_out = len(samples) - len(kept)
+        return min(s[0] for s in kept), min(s[2] for s in kept)
+
+
+def measure(cases: list[Case], repeats: int) -> None:
+    for _ in range(repeats + 1):
+        for case in cases:
+            case.measure()
+
+
+def report_scenes(counts: list[int], channels: list[int], threads: int, repeats: int) -> None:
+    rate = multiply_add_rate(threads)
+    titles = {"splats": 7, "size": 6, "ch": 3, "frame ms": 9, "of ceiling": 10, "compositing": 11, "of ceiling ": 11}
+    titles |= {"f+b ms": 7, "f+b/f": 5, "pairs": 7, "discarded": 9}
+    print(" ".join(f"{title:>{width}}" for title, width in titles.items()))
+    camera = front_camera(512)
+    for count in counts:
+        for name, fineness in FINENESS.items():
+            cases = {}
+            for c in channels:
+                scene = head(count, fineness, c)
+                cases[c] = (
+                    Case(forward(scene, camera), threads),
+                    Case(forward_and_backward(scene, camera), threads),
+                )
+            measure([case for pair in cases.values() for case in pair], repeats)
+            for c, (plain, both) in cases.items():
+                (frame, compositing), (total, _) = plain.best(), both.best()
+                limit = PAIRS[count, name] / ceiling(rate, c)
+                print(
+                    f"{count:>7} {name:>6} {c:>3} {frame * 1e3:>9.1f} {limit / frame:>10.0%} "
+                    f"{compositing * 1e3:>11.1f} {limit / compositing:>11.0%} {total * 1e3:>7.1f} {total / frame:>5.2f} "
+                    f"{plain.evaluated / 1e6:>5.1f} M {plain.thrown_out + both.thrown_out:>9}",
+                    flush=True,
+                )
+
+
+def report_scaling(threads: int, repeats: int) -> None:
+    """How the forward frame grows with splats, pixels, channels and threads (fine splats)."""
+    rows: dict[str, Case] = {}
+    for count in (10_000, 60_000, 180_000):
+        rows[f"{count} splats, 512², 3 channels, {threads} threads"] = Case(
+            forward(head(count, 250, 3), front_camera(512)), threads
+        )
+    for size in (256, 1024):
+        rows[f"60000 splats, {size}², 3 channels, {threads} threads"] = Case(
+            forward(head(60_000, 250, 3), front_camera(size)), threads
+        )
+    for channels in (1, 6, 16, 32, 64):
+        rows[f"60000 splats, 512², {channels} channels, {threads} threads"] = Case(
+            forward(head(60_000, 250, channels), front_camera(512)), threads
+        )
+    for name, fineness in FINENESS.items():
+        scene = head(60_000, fineness, 3)
+        for n in (1, threads):
+            rows[f"60000 {name} splats, 512², 3 channels, {n} thread{'s' if n > 1 else ''} *"] = Case(
+                forward(scene, front_camera(512)), n
+            )
+    measure(list(rows.values()), repeats)
+    for name, case in rows.items():
+        print(f"{name}: {case.best()[0] * 1e3:.1f} ms")
+
+
+def report_reference(threads: int, repeats: int) -> None:
+    """Against the reference backend: the same mathematics as plain PyTorch operations, every pixel with every splat."""
+    scene, camera = head(1000, 25, 3), front_camera(64)
+    for kind, make in (("forward", forward), ("forward and backward", forward_and_backward)):
+        cases = [Case(make(scene, camera, backend), threads) for backend in ("cpu", "reference")]
+        measure(cases, max(2, repeats // 5))
+        ours, torch_only = (case.best()[0] for case in cases)
+        print(
+            f"1000 splats, 64², {kind}: compiled {ours * 1e3:.2f} ms, plain PyTorch {torch_only * 1e3:.1f} ms, "
+            f"{torch_only / ours:.0f} times as long"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 60_000, 180_000])
+    parser.add_argument("--counts", type=int, nargs="+", default=[60_000, 180_000], choices=[60_000, 180_000])
     parser.add_argument("--channels", type=int, nargs="+", default=[3, 32])
+    parser.add_argument("--only", choices=["scenes", "scaling", "reference"], help="one of the three parts")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    library = kernels.load()
-    library.vultus_multiply_add_rate.restype = ctypes.c_double
-    rate = max(library.vultus_multiply_add_rate(options.threads) for _ in range(3))
-    print(f"{kernels.status().message}; {options.threads} threads; {rate / 1e9:.0f} G multiply-adds/s")
-    titles = {"scene": 14, "channels": 8, "fwd ms": 8, "fwd+bwd ms": 10, "evaluated": 10, "M/s": 7, "of ceiling": 10}
-    print(" ".join(f"{title:>{width}}" for title, width in titles.items()))
-    camera = front_camera(options.size)
-    for count in options.counts:
-        for name, fineness in [("coarse", 60), ("medium", 120), ("fine", 250)]:
-            for channels in options.channels:
-                scene = head(count, fineness, channels)
-
-                def forward(scene: Gaussians = scene) -> object:
-                    with torch.no_grad():
-                        return rasterize(scene, camera, backend="cpu", depth=False)
-
-                raster = rasterize(scene, camera, backend="cpu", depth=False)
-                seconds = least_time(forward, options.repeats)
-                both = least_time(forward_and_backward(scene, camera, "cpu", False), options.repeats)
-                evaluated = raster.info.work.evaluated if raster.info.work else 0
-                ceiling = evaluated * (_INSTRUCTIONS + channels) / rate
-                print(
-                    f"{count:>7} {name:>6} {channels:>8} {seconds * 1e3:>8.1f} {both * 1e3:>10.1f} "
-                    f"{evaluated / 1e6:>8.1f} M {evaluated / seconds / 1e6:>7.0f} {ceiling / seconds:>10.0%}"
-                )
-    small, view = head(1000, 25, 3), front_camera(64)
-    repeats = max(2, options.repeats // 5)
-    for backend in ("cpu", "reference"):
-        seconds = least_time(forward_and_backward(small, view, backend, False), repeats)
-        print(f"1000 splats, 64 x 64, fwd+bwd, {backend}: {seconds * 1e3:.2f} ms")
+    rate = multiply_add_rate(options.threads)
+    limits = ", ".join(f"{ceiling(rate, c) / 1e9:.2f} G at {c} channels" for c in options.channels)
+    print(f"{kernels.status().message}; {options.threads} threads; ceiling in pairs/s: {limits}")
+    if options.only in (None, "scenes"):
+        report_scenes(options.counts, options.channels, options.threads, options.repeats)
+    if options.only in (None, "scaling"):
+        report_scaling(options.threads, options.repeats)
+    if options.only in (None, "reference"):
+        report_reference(options.threads, options.repeats)
 
 
 if __name__ == "__main__":
