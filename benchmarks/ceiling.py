@@ -1,9 +1,10 @@
 """The fastest that this processor could composite splats: `python benchmarks/ceiling.py`.
 
-One pixel and one Gaussian ("a pair") need at least 12 multiply-type operations, whatever the program: two multiply-adds
-for the quadratic form, five for the polynomial of the exponential, one minimum, two comparisons (with the cut-off and
-with the end of the light), and the products of transmittance and weight; and one multiply-add per channel. The ceiling is the rate of independent multiply-adds in registers, measured on all threads at once, divided by
-that number. It allows nothing for memory, branches, or anything but full vectors of useful pixels.
+One pixel and one Gaussian ("a pair") need at least 12 multiply-type operations, whatever the program: two multiply-
+adds for the quadratic form, five for the polynomial of the exponential, one minimum, two comparisons (with the cut-off
+and with the end of the light), and the products of transmittance and weight; and one multiply-add per channel. The
+ceiling is the rate of independent multiply-adds in registers, measured on all threads at once, divided by that number.
+It allows nothing for memory, branches, or anything but full vectors of useful pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ OPERATIONS = 12
 """Multiply-type operations per pair besides one per channel."""
 
 
-def multiply_add_rate(threads: int, tries: int = 5) -> float:
+def multiply_add_rate(threads: int, tries: int = 30) -> float:
     """Multiply-adds of single lanes per second, the best of some tries."""
     library = kernels.load()
     return max(library.vultus_multiply_add_rate(threads) for _ in range(tries))
