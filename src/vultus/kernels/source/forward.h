@@ -83,8 +83,8 @@ void cut_as_inria(const SplatScene& s, const Projected& o, int l, Extents& e) {
     if (tile1 > high) tile1 = high;
     return low < high;
   };
-  const bool reached = cut(mx, s.width, e.x0[l], e.x1[l]) & cut(my, s.height, e.y0[l], e.y1[l]);
-  e.on_image = (e.on_image & ~(1u << l)) | unsigned(reached) << l;
+  const bool x_reached = cut(mx, s.width, e.x0[l], e.x1[l]), y_reached = cut(my, s.height, e.y0[l], e.y1[l]);
+  e.on_image = (e.on_image & ~(1u << l)) | unsigned(x_reached && y_reached) << l;
   e.rx[l] = e.ry[l] = int32_t(least(r, 1073741824.f));
 }
 

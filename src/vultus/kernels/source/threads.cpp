@@ -145,12 +145,24 @@ const size_t HUGE_PAGE = size_t(2) << 20;
 // Aligned memory, in large pages where the system has them: scattered access to small pages is slow, and so is asking
 // for each of them.
 void* allocate(size_t bytes) {
+#if defined(_WIN32)
+  return _aligned_malloc(bytes, 64);
+#else
   void* data = nullptr;
   if (posix_memalign(&data, bytes >= HUGE_PAGE ? HUGE_PAGE : 64, bytes) != 0) return nullptr;
 #if defined(MADV_HUGEPAGE)
   if (bytes >= HUGE_PAGE) madvise(data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
   return data;
+#endif
+}
+
+void deallocate(void* data) {
+#if defined(_WIN32)
+  _aligned_free(data);
+#else
+  free(data);
+#endif
 }
 
 
@@ -188,13 +200,13 @@ void memory_give(void* data) {
     spare = block;
   }
   pthread_mutex_unlock(&cache_mutex);
-  if (!keep) free(block);
+  if (!keep) deallocate(block);
 }
 
 void* workspace_reserve(Workspace* workspace, int slot, size_t bytes) {
   Buffer& buffer = workspace->buffers[slot];
   if (buffer.size >= bytes && buffer.data) return buffer.data;
-  free(buffer.data);
+  deallocate(buffer.data);
   buffer.data = nullptr;
   buffer.size = 0;
   size_t size = (bytes + bytes / 4 + 4095) & ~size_t(4095);
@@ -230,6 +242,6 @@ void workspace_give(Workspace* workspace) {
   }
   pthread_mutex_unlock(&cache_mutex);
   if (keep) return;
-  for (Buffer& buffer : workspace->buffers) free(buffer.data);
+  for (Buffer& buffer : workspace->buffers) deallocate(buffer.data);
   free(workspace);
 }
