@@ -11,6 +11,11 @@ from torch import Tensor
 
 from vultus.errors import VultusError
 
+
+class MirroredPose(VultusError):
+    """A camera pose with one axis flipped, which makes left and right change places."""
+
+
 MAX_INDEX = 1_000_000
 MAX_SIDE = 32_768
 
@@ -65,7 +70,10 @@ def rigid_pose(value: object, where: str, name: str, meaning: str) -> Float[Tens
     elif not torch.allclose(rotation @ rotation.T, torch.eye(3, dtype=pose.dtype), atol=1e-3):
         problem = "its 3x3 part is not a rotation; scaled axes have to be divided by their length"
     elif float(torch.linalg.det(rotation)) < 0:
-        problem = "it is mirrored: one axis is flipped, so that left and right change places"
+        raise MirroredPose(
+            f"{where}: {name} is not a rigid {meaning} pose: it is mirrored, one of its axes is flipped, so that left "
+            "and right change places"
+        )
     if problem is not None:
         raise VultusError(f"{where}: {name} is not a rigid {meaning} pose: {problem}")
     return pose

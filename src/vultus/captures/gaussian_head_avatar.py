@@ -19,7 +19,7 @@ from vultus.captures.capture import Capture
 from vultus.captures.contents import FOREIGN_FPS, Contents, Shot, numbered
 from vultus.captures.fields import MAX_INDEX, intrinsics, rigid_pose
 from vultus.captures.flame_params import is_flame
-from vultus.captures.pictures import ImageFile
+from vultus.captures.pictures import ImageFile, Picture, size_of
 from vultus.captures.saving import WriteOptions
 from vultus.errors import VultusError
 from vultus.files import read_npz, write_npz
@@ -57,14 +57,17 @@ def read_gaussian_head_avatar(root: Path, head: HeadModel | None = None) -> Cont
         if (match := _PICTURE.fullmatch(path.name))
     ]
     numbers = numbered(name for _, name, _ in found)
+    of_camera: dict[str, list[Picture]] = {}
+    for _, name, path in found:
+        of_camera.setdefault(name, []).append(ImageFile(path))
+    # The size is nowhere in the tree but in the pictures; all of a camera are of one size.
     sizes: dict[str, tuple[int, int]] = {}
     shots = []
     for timestep, name, path in found:
         folder = path.parent.name
         camera = root / "cameras" / folder / f"camera_{name}.npz"
         arrays = read_npz(camera)
-        # The size is nowhere in the tree but in the pictures; all of a camera are of one size.
-        width, height = sizes[name] if name in sizes else sizes.setdefault(name, ImageFile(path).size())
+        width, height = sizes[name] if name in sizes else sizes.setdefault(name, size_of(of_camera[name]))
         pose = rigid_pose(arrays.get("extrinsic"), str(camera), "extrinsic", "world-to-camera")
         K = intrinsics(arrays.get("intrinsic"), str(camera), "intrinsic")
         masks = [path.with_name(f"mask_{name}{suffix}") for suffix in (".jpg", ".png")]

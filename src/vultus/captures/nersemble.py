@@ -20,7 +20,7 @@ from torch import Tensor
 from vultus.cameras import Camera
 from vultus.captures.contents import Contents, Shot, numbered
 from vultus.captures.fields import MAX_INDEX, MAX_SIDE, intrinsics, matrix, rigid_pose, whole
-from vultus.captures.pictures import Film, FilmFrame, ImageFile, Picture, Pixels
+from vultus.captures.pictures import Film, FilmFrame, ImageFile, Picture, Pixels, size_of
 from vultus.errors import VultusError
 from vultus.files import read_json, read_npy
 from vultus.heads import HeadModel
@@ -79,7 +79,8 @@ def read_nersemble(root: Path, head: HeadModel | None = None) -> Contents:
             raise VultusError(f"{path}: has no camera {serial}, which {picture.path.name} was taken by")
         if serial not in cameras:
             taken = Camera(poses[serial], K, width, height)
-            cameras[serial] = _scaled(taken, *picture.size(), picture.path)
+            theirs = [other for (name, _), other in sorted(found.items()) if name == serial]
+            cameras[serial] = _scaled(taken, *size_of(theirs), picture.path)
         correction = corrections[serial]
         shots.append(
             Shot(

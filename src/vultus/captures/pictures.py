@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,17 @@ class Picture(Protocol):
     def size(self) -> tuple[int, int]:
         """Width and height, from the file's header. Raises VultusError: missing, or no picture."""
         ...
+
+
+def size_of(pictures: Sequence[Picture]) -> tuple[int, int]:
+    """Width and height of the first picture that can be read. Raises VultusError if none can be."""
+    problem = VultusError("no pictures")
+    for picture in pictures:
+        try:
+            return picture.size()
+        except VultusError as error:
+            problem = error
+    raise problem
 
 
 @dataclass(frozen=True)

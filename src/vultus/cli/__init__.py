@@ -17,6 +17,7 @@ COMMANDS = {
     "animate": "animate",
     "export": "export",
     "view": "view",
+    "inspect": "inspect",
     "convert": "convert",
     "doctor": "doctor",
 }
