@@ -161,6 +161,8 @@ void collect_jobs(const Record* records, const Tile& t, const int32_t* ids, int 
     b.jobs[g] = uint8_t(size - before);
   }
   b.size = size;
+  memset(b.block + size, 0, ABREAST);  // evaluate_jobs may go on to the jobs after the last
+  memset(b.place + size, 0, ABREAST);
 }
 
 // The alphas of all jobs. Apart from the blending, which must go in depth order, and several at a time in lockstep:
