@@ -1,6 +1,6 @@
 """Reading files that strangers made and writing files that survive a crash."""
 
-from vultus.files.arrays import read_npy, read_npz, write_npz
+from vultus.files.arrays import npz_names, read_npy, read_npz, write_npz
 from vultus.files.atomic import atomic_folder, atomic_path, sha256_of, write_bytes
 from vultus.files.paths import safe_path
 from vultus.files.pickles import read_object_npy, read_pickle
@@ -10,6 +10,7 @@ from vultus.files.tensors import read_tensors, write_tensors
 __all__ = [
     "atomic_folder",
     "atomic_path",
+    "npz_names",
     "read_json",
     "read_npy",
     "read_npz",

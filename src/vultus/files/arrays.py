@@ -44,6 +44,17 @@ def read_npz(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, np.n
         raise VultusError(f"{path}: is not a readable .npz file: {error}") from error
 
 
+def npz_names(path: str | Path) -> set[str]:
+    """Names of the arrays in an .npz file, none of which is read. Raises VultusError: not a zip file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except OSError as error:
+        raise VultusError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # what the zip reader raises on hostile files is not documented
+        raise VultusError(f"{path}: is not a readable .npz file: {error}") from error
+
+
 def read_npy(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> np.ndarray:
     """The array of an .npy file without pickled objects. Raises VultusError like `read_npz`."""
     try:

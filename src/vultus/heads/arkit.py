@@ -108,7 +108,8 @@ def arkit_to_params(
     """The head parameters of ARKit weights, relative to `neutral` (default: the mean person).
 
     A weight drives the expression component of its name (for an unpaired name also the pair `...Left`, `...Right`);
-    jawOpen, jawLeft, jawRight and the eyeLook names turn the jaw and eye joints of heads that have no such component.
+    jawOpen, jawLeft and jawRight turn the jaw joint of heads that have no such component; the eyeLook names turn the
+    eye joints in any case.
     What a head can do neither way has no effect (see `unsupported`). Differentiable.
 
     Raises:
@@ -180,7 +181,8 @@ def _joint_matrix(head: HeadModel, joint: str) -> Float[Tensor, "52 3"]:
         return matrix
     components = _components(head.expression_names)
     for name, turned, axis, radians in _JOINTS:
-        if turned == joint and name not in components:
+        # Shapes called eyeLook move the lids; the eyeballs are the joints'.
+        if turned == joint and (name not in components or joint != "jaw"):
             matrix[_COLUMN[name], axis] = radians
     return matrix
 

@@ -6,14 +6,20 @@ from functools import lru_cache
 from pathlib import Path
 
 from vultus.errors import VultusError
+from vultus.files import npz_names
 from vultus.heads.model import HeadModel, SkinnedHead
 
 BUILTIN = "builtin"
 _BUILTIN_NAMES = (BUILTIN, "builtin_v1")
+_ACCEPTED = (
+    f"give {BUILTIN!r}, a FLAME model file (.pkl) or its folder, the folder or archive of ICT-FaceKit Light, or a head "
+    "model converted by Vultus (.npz)"
+)
 
 
 def load_head(name_or_path: str | Path = BUILTIN) -> SkinnedHead:
-    """A head model: `"builtin"`, a FLAME model pickle or its folder, or a file written by `write_head`.
+    """A head model: `"builtin"`, a FLAME model pickle or its folder, the folder or archive of ICT-FaceKit Light, or a
+    file written by `write_head`. What a file is, its content decides.
 
     The same object is returned for the same file until the file changes, so treat it as read-only.
 
@@ -26,10 +32,7 @@ def load_head(name_or_path: str | Path = BUILTIN) -> SkinnedHead:
     try:
         stamp = path.stat().st_mtime_ns
     except OSError as error:
-        raise VultusError(
-            f"{path}: there is no such head model; give {BUILTIN!r}, a FLAME model file (.pkl) or its folder, or a "
-            "head model converted by Vultus (.npz)"
-        ) from error
+        raise VultusError(f"{path}: there is no such head model; {_ACCEPTED}") from error
     return _from_file(path.resolve(), stamp)
 
 
@@ -66,11 +69,32 @@ def _builtin() -> SkinnedHead:
 
 @lru_cache(maxsize=2)
 def _from_file(path: Path, stamp: int) -> SkinnedHead:
+    """By content: a file's name says little about the model in it."""
+    if path.is_dir():
+        return _from_folder(path)
+    if path.suffix.lower() == ".npz":
+        return _from_archive(path)
+    if path.suffix.lower() == ".pkl":
+        from vultus.heads.flame import load_flame
+
+        return load_flame(path)
+    raise VultusError(f"{path}: is not a head model; {_ACCEPTED}")
+
+
+def _from_folder(folder: Path) -> SkinnedHead:
     from vultus.heads.flame import load_flame
+    from vultus.heads.ict import load_ict
+
+    if any((place / "generic_neutral_mesh.obj").is_file() for place in (folder, folder / "FaceXModel")):
+        return load_ict(folder)
+    return load_flame(folder)
+
+
+def _from_archive(path: Path) -> SkinnedHead:
+    from vultus.heads.ict import load_ict
     from vultus.heads.native import read_head
 
-    if path.is_dir() or path.suffix.lower() == ".pkl":
-        return load_flame(path)
-    if path.suffix.lower() == ".npz":
-        return read_head(path)
-    raise VultusError(f"{path}: is not a head model; give a FLAME model file (.pkl), its folder or a converted .npz")
+    names = npz_names(path)
+    if {"quads", "expression_q", "identity_q"} <= names:
+        return load_ict(path)
+    return read_head(path)

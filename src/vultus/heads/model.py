@@ -81,6 +81,8 @@ class SkinnedHead(nn.Module):
         joint_regressor: rest joints from shaped vertices. parents: parent joint, −1 for the root.
         weights: skinning weights, rows sum to 1.
         uvs, uv_faces: texture coordinates in [0, 1], v up, and their triangles.
+        joint_template, joint_basis: rest joints and their displacement per identity, then expression coefficient, for
+            models whose joints do not follow their vertices (GNM); they take the regressor's place.
         attributes: further per-vertex arrays a model ships (soft masks, colours), by name.
         contour: the jaw landmarks that slide with the head's yaw.
     """
@@ -96,6 +98,8 @@ class SkinnedHead(nn.Module):
     weights: Tensor
     correctives: Tensor
     corrective_drivers: Tensor
+    joint_template: Tensor | None
+    joint_basis: Tensor | None
 
     def __init__(
         self,
@@ -117,6 +121,8 @@ class SkinnedHead(nn.Module):
         uv_faces: Int[Tensor, "F 3"] | None = None,
         correctives: Float[Tensor, "V 3 C"] | None = None,
         corrective_drivers: Int[Tensor, "C"] | None = None,
+        joint_template: Float[Tensor, "J 3"] | None = None,
+        joint_basis: Float[Tensor, "J 3 S+E"] | None = None,
         regions: Mapping[str, Int[Tensor, "_"]] | None = None,
         landmark_sets: Mapping[str, LandmarkSet] | None = None,
         attributes: Mapping[str, Tensor] | None = None,
@@ -152,9 +158,20 @@ class SkinnedHead(nn.Module):
         self.landmark_sets = dict(landmark_sets or {})
         self.attributes = dict(attributes or {})
         self.contour = contour
+        own_joints = () if joint_template is None or joint_basis is None else (joint_template, joint_basis)
         self.fingerprint = fingerprint(
-            v_template, faces, identity_basis, expression_basis, pose_basis, self.correctives, joint_regressor, weights
+            v_template,
+            faces,
+            identity_basis,
+            expression_basis,
+            pose_basis,
+            self.correctives,
+            joint_regressor,
+            weights,
+            *own_joints,
         )
+        self.register_buffer("joint_template", joint_template, persistent=False)
+        self.register_buffer("joint_basis", joint_basis, persistent=False)
         # One matrix product poses a batch: rows are identity, then expression components.
         self.register_buffer(
             "_shape_matrix",
@@ -168,6 +185,11 @@ class SkinnedHead(nn.Module):
     _shape_matrix: Tensor
     _pose_matrix: Tensor
     _corrective_matrix: Tensor
+
+    @property
+    def skull_joint(self) -> str:
+        """The joint that carries the skull: the last one before jaw and eyes."""
+        return next(name for name in ("head", "neck", self.joint_names[0]) if name in self.joint_names)
 
     @property
     def template(self) -> Float[Tensor, "V 3"]:
@@ -188,19 +210,24 @@ class SkinnedHead(nn.Module):
 
     def rest_vertices(self, params: HeadParams) -> Float[Tensor, "*B V 3"]:
         """Identity, expression, their correctives and the offset, before any joint turns; metres."""
-        batch = torch.broadcast_shapes(params.identity.shape[:-1], params.expression.shape[:-1])
-        coefficients = torch.cat([params.identity.expand(*batch, -1), params.expression.expand(*batch, -1)], dim=-1)
-        displacement = coefficients @ self._shape_matrix
+        displacement = _coefficients(params) @ self._shape_matrix
         if self.corrective_drivers.numel():
             driver = params.expression[..., self.corrective_drivers].clamp(0, 1)
             displacement = displacement + (4 * driver * (1 - driver)) @ self._corrective_matrix
         vertices = self.v_template + displacement.unflatten(-1, (-1, 3))
         return vertices if params.offset is None else vertices + params.offset
 
+    def rest_joints(self, params: HeadParams, rest: Float[Tensor, "*B V 3"]) -> Float[Tensor, "*B J 3"]:
+        """Joints before any of them turns, metres: of the rest vertices, unless the model has joints of its own."""
+        if self.joint_template is None or self.joint_basis is None:
+            return self.joint_regressor @ rest
+        moved = _coefficients(params) @ self.joint_basis.flatten(0, 1).T
+        return self.joint_template + moved.unflatten(-1, (-1, 3))
+
     def pose(self, params: HeadParams) -> PosedHead:
         """Posed vertices and joints. Rest joints follow identity, expression and offset, as in FLAME."""
         rest = self.rest_vertices(params)
-        rest_joints = self.joint_regressor @ rest
+        rest_joints = self.rest_joints(params, rest)
         axis_angles = torch.stack(torch.broadcast_tensors(*(params.joint(name) for name in self.joint_names)), dim=-2)
         rotations = axis_angle_to_matrix(axis_angles)
         shaped = rest
@@ -224,13 +251,18 @@ class SkinnedHead(nn.Module):
         return (corners * embedding.barycentric.to(corners)[..., None]).sum(-2)
 
     def head_to_world(self, params: HeadParams) -> Float[Tensor, "*B 4 4"]:
-        """Rigid motion of the skull (root and neck joints, translation; without scale) from rest pose to world."""
+        """Rigid motion of the skull (its joints, translation; without scale) from rest pose to world."""
         posed = self.pose(params)
-        neck = self.joint_names.index("neck")
-        transform = posed.joint_transforms[..., neck, :, :]
-        rest_neck = (self.joint_regressor[neck] @ posed.rest)[..., None]
-        position = transform[..., :3, 3:] - transform[..., :3, :3] @ (rest_neck * params.scale[..., None, None])
+        skull = self.joint_names.index(self.skull_joint)
+        transform = posed.joint_transforms[..., skull, :, :]
+        pivot = self.rest_joints(params, posed.rest)[..., skull, :, None]
+        position = transform[..., :3, 3:] - transform[..., :3, :3] @ (pivot * params.scale[..., None, None])
         return torch.cat([torch.cat([transform[..., :3, :3], position], -1), transform[..., 3:, :]], -2)
+
+
+def _coefficients(params: HeadParams) -> Float[Tensor, "*B S+E"]:
+    batch = torch.broadcast_shapes(params.identity.shape[:-1], params.expression.shape[:-1])
+    return torch.cat([params.identity.expand(*batch, -1), params.expression.expand(*batch, -1)], dim=-1)
 
 
 def fingerprint(*arrays: Tensor) -> str:

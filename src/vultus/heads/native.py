@@ -25,6 +25,7 @@ _FLOATS = {
     "uvs": "T2",
     "correctives": "V3C",
 }
+_OWN_JOINTS = {"joint_template": "J3", "joint_basis": "J3B"}
 _MAX_ABSOLUTE = 1e6
 
 
@@ -34,6 +35,8 @@ def write_head(path: str | Path, head: SkinnedHead, *, source: Mapping[str, str]
     Raises VultusError if the file cannot be written.
     """
     arrays = {key: getattr(head, key) for key in (*_FLOATS, "faces", "uv_faces", "corrective_drivers")}
+    if head.joint_template is not None and head.joint_basis is not None:
+        arrays |= {"joint_template": head.joint_template, "joint_basis": head.joint_basis}
     arrays |= {f"region/{name}": indices for name, indices in head.regions.items()}
     arrays |= {f"attribute/{name}": values for name, values in head.attributes.items()}
     for name, landmarks in head.landmark_sets.items():
@@ -71,6 +74,9 @@ def read_head(path: str | Path) -> SkinnedHead:
     sizes |= {"S": len(names["identity_names"]), "E": len(names["expression_names"])}
     sizes["P"] = 9 * (sizes["J"] - 1)
     floats = {key: _floats(path, arrays, key, shape, sizes) for key, shape in _FLOATS.items()}
+    if "joint_template" in arrays:
+        sizes["B"] = sizes["S"] + sizes["E"]
+        floats |= {key: _floats(path, arrays, key, shape, sizes) for key, shape in _OWN_JOINTS.items()}
     faces = _indices(path, arrays, "faces", 2, sizes["V"])
     uv_faces = _indices(path, arrays, "uv_faces", 2, sizes["T"])
     parents = _find(path, arrays, "parents", "iu", 1)

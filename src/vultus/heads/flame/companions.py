@@ -16,6 +16,7 @@ from vultus.files import read_npy, read_npz, read_object_npy, read_pickle
 from vultus.heads.contour import ROWS, ContourTable
 from vultus.heads.flame.regions import LEFT_IRIS_POINTS, RIGHT_IRIS_POINTS
 from vultus.heads.model import LandmarkSet
+from vultus.heads.vertex_landmarks import vertex_landmarks
 
 _MAX_OBJ_BYTES = 64 << 20
 
@@ -106,18 +107,6 @@ def read_mediapipe_embedding(path: Path, faces: Int[Tensor, "F 3"]) -> LandmarkS
         faces=torch.cat([fixed.faces, iris.faces]),
         barycentric=torch.cat([fixed.barycentric, iris.barycentric]),
     )
-
-
-def vertex_landmarks(faces: Int[Tensor, "F 3"], vertices: tuple[int, ...], ids: range) -> LandmarkSet:
-    """Landmarks that are vertices, as corners of the first triangle that has them."""
-    triangles, corners = [], []
-    for vertex in vertices:
-        found = torch.nonzero(faces == vertex)
-        if len(found) == 0:
-            raise VultusError(f"no triangle has vertex {vertex}; the mesh is not FLAME's")
-        triangles.append(int(found[0, 0]))
-        corners.append(int(found[0, 1]))
-    return LandmarkSet(torch.tensor(list(ids)), torch.tensor(triangles), torch.eye(3)[corners])
 
 
 def read_eyelids(left: Path, right: Path, vertices: int) -> Float[Tensor, "V 3 2"]:

@@ -18,7 +18,7 @@ def centred_at_root(head: SkinnedHead, params: HeadParams) -> HeadParams:
     Some FLAME pipelines subtract the root joint from all vertices before they translate; turning about the root joint
     does not move it, so that this is a shift by the rest joint.
     """
-    rest_root = (head.joint_regressor[0] @ head.rest_vertices(params)) * params.scale[..., None]
+    rest_root = head.rest_joints(params, head.rest_vertices(params))[..., 0, :] * params.scale[..., None]
     return replace(params, translation=params.translation - rest_root)
 
 
