@@ -10,8 +10,11 @@ from ict_files import ict_asset
 from vultus.errors import VultusError
 from vultus.files import read_object_npy, read_pickle
 from vultus.heads.contour import ContourTable, contour_rows, pose_yaw_degrees, yaw_degrees
+from vultus.heads.gnm import gnm_model
+from vultus.heads.gnm.landmarks import attached
 from vultus.heads.ict import load_ict
 from vultus.heads.ict.layout import shape_name
+from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix
 
 pytestmark = pytest.mark.golden
@@ -105,3 +108,54 @@ def test_ict_forward(golden, asset, tolerance):
     compare(vertices.min(1), "out_bbox_min")
     compare(vertices.max(1), "out_bbox_max")
     compare(vertices.astype(np.float64).mean(1), "out_mean")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 5e-7)])
+def test_gnm_forward(golden, dtype, tolerance):
+    data = golden.load("gnm_forward")
+    arrays = {
+        name: torch.from_numpy(value).to(dtype)
+        for name, value in data.items()
+        if value.dtype.kind == "f" and not name.startswith("out_")
+    }
+    joint_names = ("neck", "head", "left_eye", "right_eye")
+    landmark_triangles = torch.from_numpy(data["landmark_indices"]).long()
+    heads = [
+        gnm_model(
+            {name: value for name, value in arrays.items() if has_correctives or "correctives" not in name},
+            parents=tuple(data["joint_parent_indices"].tolist()),
+            joint_names=joint_names,
+            identity_names=tuple(map(str, range(arrays["identity"].shape[1]))),
+            expression_names=tuple(map(str, range(arrays["expression"].shape[1]))),
+            faces=landmark_triangles,
+        )
+        for has_correctives in (True, False)
+    ]
+    head = heads[0]
+    params = HeadParams(
+        model=head.fingerprint,
+        identity=arrays["identity"],
+        expression=arrays["expression"],
+        joints={name: arrays["rotations"][:, index] for index, name in enumerate(joint_names)},
+        translation=arrays["translation"],
+        scale=torch.ones(len(arrays["identity"]), dtype=dtype),
+    )
+    posed = head.pose(params)
+
+    def compare(found, name):
+        torch.testing.assert_close(
+            found.double(), torch.from_numpy(data[name]), rtol=0, atol=tolerance, msg=lambda m: f"{name}: {m}"
+        )
+
+    rest = head.rest_vertices(params)
+    compare(rest, "out_bind_vertices")
+    compare(head.rest_joints(params, rest)[:, 1:], "out_bind_joints")
+    compare(axis_angle_to_matrix(arrays["rotations"]), "out_rotation_matrices")
+    compare(posed.joint_transforms[:, 1:], "out_joint_transforms")
+    compare(posed.vertices, "out_vertices")
+    compare(heads[1].pose(params).vertices, "out_vertices_without_correctives")
+    marks = attached(head.template, head.faces, landmark_triangles, arrays["landmark_weights"])
+    corners = posed.vertices[:, head.faces[marks.faces]]
+    compare((corners * marks.barycentric[..., None]).sum(-2), "out_landmarks")
+    feature = (axis_angle_to_matrix(arrays["rotations"]) - torch.eye(3, dtype=dtype)).flatten(1)
+    compare((feature @ head.pose_basis.flatten(0, 1).T).unflatten(-1, (-1, 3)), "out_pose_correctives")

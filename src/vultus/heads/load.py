@@ -12,14 +12,14 @@ from vultus.heads.model import HeadModel, SkinnedHead
 BUILTIN = "builtin"
 _BUILTIN_NAMES = (BUILTIN, "builtin_v1")
 _ACCEPTED = (
-    f"give {BUILTIN!r}, a FLAME model file (.pkl) or its folder, the folder or archive of ICT-FaceKit Light, or a head "
-    "model converted by Vultus (.npz)"
+    f"give {BUILTIN!r}, a FLAME model file (.pkl) or its folder, the folder or archive of ICT-FaceKit Light, "
+    "gnm_head.npz, BFM09_model_info.mat, or a head model converted by Vultus (.npz)"
 )
 
 
 def load_head(name_or_path: str | Path = BUILTIN) -> SkinnedHead:
-    """A head model: `"builtin"`, a FLAME model pickle or its folder, the folder or archive of ICT-FaceKit Light, or a
-    file written by `write_head`. What a file is, its content decides.
+    """A head model: `"builtin"`, a FLAME model pickle or its folder, the folder or archive of ICT-FaceKit Light,
+    `gnm_head.npz`, `BFM09_model_info.mat`, or a file written by `write_head`. What a file is, its content decides.
 
     The same object is returned for the same file until the file changes, so treat it as read-only.
 
@@ -74,6 +74,10 @@ def _from_file(path: Path, stamp: int) -> SkinnedHead:
         return _from_folder(path)
     if path.suffix.lower() == ".npz":
         return _from_archive(path)
+    if path.suffix.lower() == ".mat":
+        from vultus.heads.bfm import load_bfm
+
+        return load_bfm(path)
     if path.suffix.lower() == ".pkl":
         from vultus.heads.flame import load_flame
 
@@ -82,19 +86,28 @@ def _from_file(path: Path, stamp: int) -> SkinnedHead:
 
 
 def _from_folder(folder: Path) -> SkinnedHead:
+    from vultus.heads.bfm import load_bfm
     from vultus.heads.flame import load_flame
+    from vultus.heads.gnm import load_gnm
     from vultus.heads.ict import load_ict
 
     if any((place / "generic_neutral_mesh.obj").is_file() for place in (folder, folder / "FaceXModel")):
         return load_ict(folder)
+    if (folder / "gnm_head.npz").is_file():
+        return load_gnm(folder)
+    if (folder / "BFM09_model_info.mat").is_file():
+        return load_bfm(folder)
     return load_flame(folder)
 
 
 def _from_archive(path: Path) -> SkinnedHead:
+    from vultus.heads.gnm import load_gnm
     from vultus.heads.ict import load_ict
     from vultus.heads.native import read_head
 
     names = npz_names(path)
     if {"quads", "expression_q", "identity_q"} <= names:
         return load_ict(path)
+    if {"vertex_identity_basis", "template_vertex_positions"} <= names:
+        return load_gnm(path)
     return read_head(path)

@@ -242,6 +242,9 @@ class SkinnedHead(nn.Module):
         transforms = torch.cat(
             [torch.cat([transforms[..., :3, :3], joints[..., None]], -1), transforms[..., 3:, :]], -2
         )
+        if self.joint_template is not None:
+            # Such models translate their root joint, and so by the skinning weights, which sum to 1 but for rounding.
+            translation = translation * self.weights.sum(-1, keepdim=True)
         return PosedHead(posed * scale + translation, joints, transforms, rest)
 
     def landmarks(self, vertices: Float[Tensor, "*B V 3"], landmark_set: str) -> Float[Tensor, "*B L 3"]:
