@@ -1,5 +1,6 @@
 """What makes an avatar move: drivers, built-in motions, retargeting, camera paths, and the loop that plays them."""
 
+from vultus.animation.conversion import convert_motion
 from vultus.animation.drivers import BUILTIN_DRIVERS, Driver, load_driver
 from vultus.animation.paths import orbit, still, swing
 from vultus.animation.play import play
@@ -9,6 +10,7 @@ __all__ = [
     "BUILTIN_DRIVERS",
     "Driver",
     "Retargeting",
+    "convert_motion",
     "load_driver",
     "mirror",
     "orbit",

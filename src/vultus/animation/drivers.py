@@ -6,15 +6,17 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vultus.animation import builtin_motions
 from vultus.animation.arkit_motion import arkit_motion, read_arkit_csv
-from vultus.captures import Capture, open_capture, read_motion
+from vultus.animation.conversion import convert_motion
+from vultus.captures import Capture, head_of_motion, open_capture, read_motion
 from vultus.errors import VultusError
 from vultus.files import sha256_of
+from vultus.heads.load import BUILTIN, load_head
 from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.motion import Motion
 from vultus.progress import Progress, silent
@@ -49,6 +51,7 @@ def load_driver(
     source: str | Path,
     head: HeadModel,
     *,
+    made_with: SkinnedHead | None = None,
     settings: TrackSettings | None = None,
     cache: str | Path | None = None,
     retrack: bool = False,
@@ -57,10 +60,12 @@ def load_driver(
     """Open a driver: `builtin:NAME`, a motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), a video
     or a photo.
 
-    Videos and photos are tracked with `head`; the result is kept in `cache` (default: `driver_cache()`) under the
-    file's content and the settings, and found there the next time.
+    Videos and photos are tracked with `made_with`, else with `head` if it has a jaw joint, else with the built-in
+    head; the result is kept in `cache` (default: `driver_cache()`) under the file's content and the settings, and found
+    there the next time. A motion of another head model is converted to one of `head` (`convert_motion`).
 
     Args:
+        made_with: the head model of the driver, where that is neither `head` nor the built-in one.
         settings: of tracking.
         retrack: track again even if the cache has the result.
 
@@ -77,19 +82,49 @@ def load_driver(
         return Driver(text, BUILTIN_DRIVERS[name][0](head))
     path = Path(source)
     if path.is_dir():
-        capture = open_capture(path, head)
-        return Driver(path.name, capture.motion, capture.source.sha256 if capture.source else None, capture)
+        file = path / "motion.npz"
+        origin = _origin(file, head, made_with) if file.is_file() else head
+        capture = open_capture(path, origin)
+        motion = _for_head(capture.motion, origin, head, progress)
+        return Driver(path.name, motion, capture.source.sha256 if capture.source else None, capture)
     if not path.is_file():
         known = ", ".join(PREFIX + name for name in BUILTIN_DRIVERS)
         raise VultusError(f"{path}: there is no such file. A driver is a video, a photo, motion.npz, a CSV, or {known}")
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return Driver(path.name, read_motion(path, head), sha256_of(path))
+        origin = _origin(path, head, made_with)
+        return Driver(path.name, _for_head(read_motion(path, origin), origin, head, progress), sha256_of(path))
     if suffix in (".csv", ".tsv"):
         take = read_arkit_csv(path)
         motion = arkit_motion(head, take.weights, take.times, head_angles=take.head_angles, valid=take.valid)
         return Driver(path.name, motion, sha256_of(path))
-    return _tracked(path, head, settings, Path(cache) if cache is not None else driver_cache(), retrack, progress)
+    has_jaw = isinstance(head, SkinnedHead) and "jaw" in head.joint_names
+    tracked_with = made_with or (head if has_jaw else load_head(BUILTIN))
+    folder = Path(cache) if cache is not None else driver_cache()
+    driver = _tracked(path, tracked_with, settings, folder, retrack, progress)
+    return replace(driver, motion=_for_head(driver.motion, tracked_with, head, progress))
+
+
+def _origin(path: Path, head: HeadModel, made_with: SkinnedHead | None) -> HeadModel:
+    """The head model of a motion file: the avatar's, the one given, or the built-in one. Raises VultusError."""
+    name, fingerprint = head_of_motion(path)
+    builtin = load_head(BUILTIN)
+    for known in (head, made_with, builtin):
+        if known is not None and known.fingerprint == fingerprint:
+            return known
+    raise VultusError(
+        f"{path}: the motion was made with the head model {name} ({fingerprint[:12]}), the avatar with {head.name} "
+        f"({head.fingerprint[:12]}). Say where the motion's head model is, so that it can be converted: --driver-head "
+        "PATH on the command line, made_with=load_head(PATH) in Python"
+    )
+
+
+def _for_head(motion: Motion, origin: HeadModel, head: HeadModel, progress: Progress) -> Motion:
+    if origin.fingerprint == head.fingerprint:
+        return motion
+    if not isinstance(origin, SkinnedHead) or not isinstance(head, SkinnedHead):
+        raise VultusError(f"a motion of the head model {origin.name} cannot be converted to one of {head.name}")
+    return convert_motion(motion, origin, head, progress=progress)
 
 
 def driver_cache() -> Path:

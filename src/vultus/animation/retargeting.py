@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.errors import VultusError
-from vultus.heads.arkit import arkit_name, mirrored_name
+from vultus.heads.arkit import is_numbered, mirrored_name
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams, Motion, retarget
 from vultus.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rotation_between
 
-_UNNAMED_LIMIT = 3.0
+NUMBERED_LIMIT, JAWLESS_LIMIT = 3.0, 12.0
+"""Standard deviations of numbered components; an open mouth takes many of a model without a jaw joint."""
 _CHUNK = 512
 
 
@@ -37,8 +38,8 @@ def retarget_motion(motion: Motion, head: HeadModel, target: HeadParams, options
     """A driver's motion as the motion of the person whose rest parameters are `target`.
 
     Relative to both neutrals (`vultus.motion.retarget`); identity, scale and offset are the target's. Expressions are
-    kept within what faces do: named components in [0, 1], others within 3 standard deviations, either widened to
-    include the target's own rest.
+    kept within what faces do: named components in [0, 1], numbered ones within 3 standard deviations (12 where there is
+    no jaw joint), either widened to include the target's own rest.
 
     Raises:
         VultusError: motion and target belong to different head models, or mirroring is asked of a head model whose
@@ -70,9 +71,10 @@ def retarget_motion(motion: Motion, head: HeadModel, target: HeadParams, options
 
 
 def _expression_limits(head: HeadModel, rest: Float[Tensor, "E"]) -> tuple[Tensor, Tensor]:
-    named = torch.tensor([arkit_name(name) is not None for name in head.expression_names])
-    lowest = torch.where(named, 0.0, -_UNNAMED_LIMIT).to(rest)
-    highest = torch.where(named, 1.0, _UNNAMED_LIMIT).to(rest)
+    numbered = torch.tensor([is_numbered(name) for name in head.expression_names])
+    limit = NUMBERED_LIMIT if "jaw" in head.joint_names else JAWLESS_LIMIT
+    lowest = torch.where(numbered, -limit, 0.0).to(rest)
+    highest = torch.where(numbered, limit, 1.0).to(rest)
     return torch.minimum(lowest, rest), torch.maximum(highest, rest)
 
 
@@ -93,7 +95,7 @@ def mirror(motion: Motion, head: HeadModel) -> Motion:
     """
     names = head.expression_names
     swapped = [mirrored_name(name) for name in names]
-    if not all(arkit_name(name) for name in names) or set(swapped) != set(names):
+    if any(map(is_numbered, names)) or set(swapped) != set(names):
         raise VultusError(f"a motion of the head model {head.name} cannot be mirrored: its components have no sides")
     order = torch.tensor([names.index(name) for name in swapped])
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "view": "view",
     "inspect": "inspect",
     "convert": "convert",
+    "assets": "assets",
     "doctor": "doctor",
 }
 

@@ -14,6 +14,7 @@ def animate(
     output: Annotated[Path, arg(aliases=["-o"])],
     *,
     head: str | None = None,
+    driver_head: str | None = None,
     size: int | None = None,
     fps: float | None = None,
     background: tuple[float, float, float] | None = None,
@@ -34,7 +35,8 @@ def animate(
         driver: clip.mp4, photo.jpg, motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), or
             builtin:talking, builtin:expressions, builtin:turn.
         output: The MP4 to write, or a folder (name without suffix) for PNG frames.
-        head: Head model the avatar was made with: path of a FLAME model file or folder; default: the built-in one.
+        head: Head model the avatar was made with: path of its file or folder; default: the built-in one.
+        driver_head: Head model the driver was made with, where that is neither the avatar's nor the built-in one.
         size: Longer side in pixels; default: the avatar's own.
         fps: Frames per second; default: the driver's.
         background: Three numbers in 0..1; default: white.
@@ -63,8 +65,9 @@ def animate(
         retargeting=Retargeting(expression_gain=expression_gain),
     )
     opened = load(avatar, head=None if head is None else load_head(head))
+    origin = None if driver_head is None else load_head(driver_head)
     with progress_bars() as progress:
-        motion = load_driver(driver, opened.head, retrack=retrack, progress=progress)
+        motion = load_driver(driver, opened.head, made_with=origin, retrack=retrack, progress=progress)
         write = write_video if output.suffix else write_frames
         write(opened, motion, output, style, progress=progress)
     print(f"animation      {output}")

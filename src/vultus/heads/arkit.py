@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.errors import VultusError
-from vultus.heads.model import HeadModel
+from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.motion import HeadParams
 
 ARKIT_NAMES: tuple[str, ...] = (
@@ -110,7 +110,9 @@ def arkit_to_params(
     A weight drives the expression component of its name (for an unpaired name also the pair `...Left`, `...Right`);
     jawOpen, jawLeft and jawRight turn the jaw joint of heads that have no such component; the eyeLook names turn the
     eye joints in any case.
-    What a head can do neither way has no effect (see `unsupported`). Differentiable.
+    Numbered components (FLAME's, GNM's) do the remaining names as well as they can: the built-in head's shapes are
+    fitted with them, once per head model. What a head can do in no way has no effect (see `unsupported`).
+    Differentiable.
 
     Raises:
         VultusError: a name that is none of the 52.
@@ -148,6 +150,10 @@ def params_to_arkit(
     differences += [params.joint(name) - start.joint(name) for name in _TURNED]
     batch = params.batch_shape
     moved = torch.cat([difference.expand(*batch, -1) for difference in differences], dim=-1)
+    if any(map(is_numbered, head.expression_names)):
+        # Numbered components serve many names: all weights at once, by least squares.
+        inverse = torch.linalg.pinv(matrix, rtol=1e-3)
+        return (moved.to(matrix) @ inverse).clamp(0, 1)
     # Every column of the matrix has one driver or two opposed ones, so that each weight is read off its own columns.
     scale = matrix.square().sum(-1).clamp_min(1e-12)
     return (moved.to(matrix) @ matrix.T / scale).clamp(0, 1)
@@ -157,12 +163,24 @@ _TURNED = ("jaw", "left_eye", "right_eye")
 
 
 def unsupported(head: HeadModel) -> tuple[str, ...]:
-    """The ARKit names that this head can do neither by a component nor by a joint."""
+    """The ARKit names that this head can do neither by components nor by a joint."""
     matrix = torch.cat([_expression_matrix(head), *(_joint_matrix(head, name) for name in _TURNED)], dim=-1)
     return tuple(name for name, row in zip(ARKIT_NAMES, matrix, strict=True) if not bool(row.any()))
 
 
+def is_numbered(component: str) -> bool:
+    """Whether a component has a number in place of a meaning, as FLAME's `expression_007` has."""
+    return re.search(r"_\d+$", component) is not None
+
+
 def _expression_matrix(head: HeadModel) -> Float[Tensor, "52 E"]:
+    matrix = _named_matrix(head)
+    if isinstance(head, SkinnedHead) and any(map(is_numbered, head.expression_names)):
+        matrix = matrix + _fitted_matrix(head, matrix)
+    return matrix
+
+
+def _named_matrix(head: HeadModel) -> Float[Tensor, "52 E"]:
     matrix = torch.zeros(len(ARKIT_NAMES), len(head.expression_names))
     for column, component in enumerate(head.expression_names):
         name = arkit_name(component)
@@ -173,6 +191,55 @@ def _expression_matrix(head: HeadModel) -> Float[Tensor, "52 E"]:
             if whole is not None:
                 matrix[_COLUMN[whole], column] = 1
     return matrix
+
+
+def _fitted_matrix(head: SkinnedHead, named: Float[Tensor, "52 E"]) -> Float[Tensor, "52 E"]:
+    """What numbered components do for the names that nothing else of this head does: the built-in head's shapes, by
+    least squares over corresponding skin. Zero for a head without landmarks."""
+    if head.fingerprint in _fitted:
+        return _fitted[head.fingerprint]
+    from vultus.heads.builtin import load_builtin
+    from vultus.heads.correspondence import correspond
+    from vultus.heads.transfer import PointHead, Unknowns, fit_places
+
+    turned = torch.cat([_joint_matrix(head, joint) for joint in _TURNED], -1)
+    missing = ~(named.any(1) | turned.any(1))
+    result = torch.zeros_like(named)
+    source = load_builtin()
+    try:
+        shared = correspond(source, head)
+    except VultusError:
+        return _fitted.setdefault(head.fingerprint, result)
+    donor, taker = PointHead(source, shared.source), PointHead(head, shared.target)
+    poses = arkit_to_params(source, torch.eye(len(ARKIT_NAMES))[missing])
+    zero = source.neutral()
+    moved = donor.places(zero.identity, poses.expression, poses.joint("jaw"))
+    moved = (moved - donor.places(zero.identity, zero.expression, zero.joint("jaw"))) * shared.scale
+    own = head.neutral()
+    rest = taker.places(own.identity, own.expression, torch.zeros(3))
+    size = len(head.expression_names)
+    unknowns = Unknowns(
+        start=torch.zeros(size),
+        sigma=_FIT_SIGMA,
+        lowest=torch.full((size,), -_FIT_LIMIT),
+        highest=torch.full((size,), _FIT_LIMIT),
+        free=torch.tensor([is_numbered(name) for name in head.expression_names]),
+        jaw=False,
+    )
+    closed = torch.zeros(int(missing.sum()), 3)
+    result[missing] = fit_places(taker, own.identity, rest + moved, shared.weights, closed, unknowns)[0]
+    # What comes out as next to nothing is nothing: the face has no such movement in its components.
+    reached = taker.places(own.identity, result[missing], closed) - rest
+    best = reached.norm(dim=-1).amax(-1)
+    result[torch.nonzero(missing)[:, 0][best < _FIT_LEAST]] = 0
+    return _fitted.setdefault(head.fingerprint, result)
+
+
+_fitted: dict[str, Tensor] = {}
+"""By fingerprint of the head model: fitting takes a second or two."""
+_FIT_SIGMA, _FIT_LIMIT, _FIT_LEAST = 5e-5, 12.0, 2e-4
+"""Metres that a standard deviation costs, standard deviations allowed (an open mouth takes many where there is no jaw
+joint), and metres that the skin has to move somewhere."""
 
 
 def _joint_matrix(head: HeadModel, joint: str) -> Float[Tensor, "52 3"]:

@@ -43,9 +43,10 @@ def read_archive(path: Path) -> IctShapes:
 
     def array(key: str, kinds: str, shape: tuple[int | None, ...]) -> np.ndarray:
         value = arrays.get(key)
-        fits = value is not None and value.dtype.kind in kinds and value.ndim == len(shape)
-        if not fits or any(want is not None and want != size for want, size in zip(shape, value.shape, strict=True)):
+        if value is None or value.dtype.kind not in kinds or value.ndim != len(shape):
             raise VultusError(f"{path}: has no proper {key!r}; it is damaged or of another mesh")
+        if any(want is not None and want != size for want, size in zip(shape, value.shape, strict=True)):
+            raise VultusError(f"{path}: {key} has the shape {value.shape}; it is damaged or of another mesh")
         if value.dtype.kind == "f" and not (np.isfinite(value).all() and np.abs(value).max(initial=0) < _MAX_ABSOLUTE):
             raise VultusError(f"{path}: {key} holds values that are not finite or absurdly large")
         return value
