@@ -71,6 +71,14 @@ def test_everything_is_recognised_by_content(folder: Path) -> None:
     assert not missing & {"flame", "tets", "builtin", "data-gha"}
 
 
+def test_shapes_that_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "FaceXModel").mkdir()
+    for name in ("generic_neutral_mesh", "jawOpen", "identity000"):
+        (tmp_path / "FaceXModel" / f"{name}.obj").write_text("")
+    (item,) = find_assets(tmp_path)
+    assert (item.asset.key, item.note) == ("ict", "151 of 153 shapes are missing")
+
+
 def test_conversion(folder: Path, tmp_path: Path) -> None:
     items = {item.asset.key: item for item in find_assets(folder)}
     head = convert_asset(items["flame"], tmp_path / "out")

@@ -53,7 +53,7 @@ def find_assets(folder: str | Path, *, progress: Progress = silent) -> list[Foun
     for place, entries in _folders(root):
         key = recognise_folder(place)
         if key is not None:
-            found.append(Found(BY_KEY[key], place, None))
+            found.append(Found(BY_KEY[key], place, None, _missing_shapes(place) if key == "ict" else ""))
             if key.startswith("data-") or key == "ict":
                 continue
         files += [entry for entry in entries if entry.suffix.lower() in _SUFFIXES]
@@ -247,6 +247,15 @@ def _is_landmark_table(file: Path) -> bool:
     lines = file.read_text(encoding="ascii", errors="replace").splitlines()
     row = re.compile(r"\s*(\d+\s+-?[\d.eE+-]+\s*){3}")
     return len([line for line in lines if line.strip()]) == 68 and all(row.fullmatch(line) for line in lines if line)
+
+
+def _missing_shapes(folder: Path) -> str:
+    from vultus.heads.ict.layout import EXPRESSIONS, N_IDENTITY
+
+    inner = folder / "FaceXModel"
+    names = [*EXPRESSIONS, *(f"identity{index:03d}" for index in range(N_IDENTITY))]
+    missing = [n for n in names if not any((place / f"{n}.obj").is_file() for place in (folder, inner))]
+    return f"{len(missing)} of {len(names)} shapes are missing" if missing else ""
 
 
 def _missing_beside(key: str, file: Path) -> str:
