@@ -60,7 +60,7 @@ def correspond(source: SkinnedHead, target: SkinnedHead) -> Correspondence:
         VultusError: they have no landmark set in common.
     """
     from scipy.interpolate import RBFInterpolator
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     first, second = _shared_landmarks(source, target)
     marks, wanted = (_places(head, points) for head, points in ((source, first), (target, second)))
@@ -80,7 +80,7 @@ def correspond(source: SkinnedHead, target: SkinnedHead) -> Correspondence:
     if jaw is not None and wanted_jaw is not None:
         features = np.concatenate([features, _JAW_METRES * jaw[skin, None].numpy()], 1)
         wanted_features = np.concatenate([wanted_features, _JAW_METRES * wanted_jaw[samples, None].numpy()], 1)
-    distance, nearest = cKDTree(features).query(wanted_features, k=3)
+    distance, nearest = KDTree(features).query(wanted_features, k=3)
     kept = torch.from_numpy(distance[:, 0] < _FARTHEST)
     closeness = torch.from_numpy(1 / (distance + 1e-7) ** 2).float()[kept]
     vertices = skin[torch.from_numpy(nearest)[kept]]

@@ -86,7 +86,7 @@ def _matrix(content: bytes, order: str) -> tuple[str, np.ndarray] | None:
     stored, data = next(parts)
     if stored not in _NUMBERS or any(size < 0 for size in sizes):
         raise ValueError(f"an array of kind {stored} and shape {sizes}")
-    values = np.frombuffer(data, np.dtype(_NUMBERS[stored]).newbyteorder(order))
+    values = np.frombuffer(data, np.dtype(order + _NUMBERS[stored]))
     if math.prod(sizes) != len(values):
         raise ValueError(f"an array of shape {sizes} with {len(values)} numbers")
     return name.decode("ascii"), values.astype(target).reshape(sizes, order="F")
