@@ -46,6 +46,8 @@ def _bars(console: object) -> Iterator[Progress]:
                 # A resumed stage starts at what was done before; the rate counts only what this run does.
                 tasks[stage] = bars.add_task(stage, total=total or None, completed=done, rate="", figures="")
             task = bars.tasks[list(tasks).index(stage)]
+            if done < task.completed:  # the stage comes again: another shot, another video
+                bars.reset(tasks[stage], total=total or None, completed=done)  # pyright: ignore[reportArgumentType]
             rate = f"{task.speed:.1f}/s" if task.speed else ""
             bars.update(
                 tasks[stage],  # pyright: ignore[reportArgumentType]
@@ -63,11 +65,15 @@ class _Lines:
 
     def __init__(self) -> None:
         self.started: dict[str, tuple[float, int]] = {}
+        self.done: dict[str, int] = {}
         self.last = 0.0
 
     def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         now = time.monotonic()
-        start, first = self.started.setdefault(stage, (now, done))
+        if stage not in self.started or done < self.done[stage]:  # a stage may come again: another shot, another video
+            self.started[stage] = now, done
+        start, first = self.started[stage]
+        self.done[stage] = done
         new, ended = start == now and first == done, total > 0 and done >= total
         if not (new or ended or now - self.last > 10):
             return
