@@ -198,7 +198,7 @@ def test_a_resumed_run_ends_at_the_same_avatar_to_the_bit(clip, head, tmp_path):
 
 def test_training_improves_what_is_drawn_while_gaussians_move_and_grow(clip, head, tmp_path):
     events = McmcSettings(start=10, stop=55, every=5, limit=16_000, growth=1.01)
-    plain = replace(preset("multiview", steps=60, strategy="mcmc"), tensorboard=False, mcmc=events)
+    plain = replace(preset("paper", steps=60, strategy="mcmc"), tensorboard=False, mcmc=events)
     avatar = train(clip, tmp_path, plain, head=head)
     loss = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert loss[-1] < 0.5 * loss[0]
@@ -216,7 +216,7 @@ def test_a_run_is_not_resumed_with_another_strategy(photo, head, tmp_path):
 
 
 def test_presets_move_the_events_with_the_number_of_steps():
-    short = preset("multiview", steps=6000, strategy="mcmc")
+    short = preset("paper", steps=6000, strategy="mcmc")
     assert short.strategy == "mcmc"
     assert (short.mcmc.start, short.mcmc.stop, short.mcmc.every) == (100, 5000, 20)
     assert preset("photo").strategy == "default"

@@ -210,7 +210,7 @@ def test_without_binding_nothing_moves(photo, head, tmp_path):
 
 
 def test_the_published_method_starts_from_one_gaussian_per_triangle(photo, head, tmp_path):
-    settings = replace(preset("multiview", steps=3), tensorboard=False, densify=DensifySettings(every=0))
+    settings = replace(preset("paper", steps=3), tensorboard=False, densify=DensifySettings(every=0))
     avatar = train(photo, tmp_path, settings, head=head)
     assert torch.equal(avatar.binding, torch.arange(len(head.faces)))
     assert avatar.sh_rest.shape == (len(head.faces), 15, 3)
@@ -222,7 +222,7 @@ def test_a_capture_of_another_head_is_refused(photo, head, tmp_path):
 
 
 def test_presets_scale_with_the_number_of_steps():
-    settings = preset("multiview", steps=6000)
+    settings = preset("paper", steps=6000)
     assert settings.densify.start == 100
     assert settings.densify.every == 20
     with pytest.raises(VultusError, match="no preset"):

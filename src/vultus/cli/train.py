@@ -14,8 +14,9 @@ def train(
     output: Annotated[Path, arg(aliases=["-o"])],
     *,
     head: str | None = None,
-    preset: Literal["photo", "monocular", "multiview"] | None = None,
+    preset: Literal["photo", "monocular", "multiview", "fast", "paper"] | None = None,
     steps: int | None = None,
+    schedule_scale: float | None = None,
     background: Literal["white", "black"] | tuple[float, float, float] | None = None,
     bind: bool = True,
     strategy: Literal["default", "mcmc"] = "default",
@@ -35,8 +36,10 @@ def train(
         capture: Folder of the capture.
         output: Folder of the run.
         head: Head model the capture was made with: path of a FLAME model file or folder; default: the built-in one.
-        preset: photo, monocular or multiview; default: by the number of frames and cameras.
+        preset: photo, monocular or multiview (default: by the number of frames and cameras), fast (many cameras, a
+            quarter of the steps) or paper (the published method: 600,000 steps, made for a GPU).
         steps: Training steps; default: the preset's.
+        schedule_scale: Instead of STEPS: multiply everything of the preset that counts steps by this.
         background: Colour behind the head in training: white, black, or three numbers in 0..1; default: the preset's.
         bind: Bind the splats to the head model; without, plain 3D Gaussians of a motionless scene.
         strategy: How splats are added, moved and removed. default: copy, split, prune; mcmc: faint ones move to where
@@ -53,6 +56,7 @@ def train(
     request = TrainRequest(
         preset=preset,
         steps=steps,
+        schedule_scale=schedule_scale,
         background=background,
         bind=bind,
         strategy=strategy,

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 class TrainRequest:
     """What `train_avatar` may be asked for; None takes the preset's value."""
 
-    preset: Literal["photo", "monocular", "multiview"] | None = None
+    preset: Literal["photo", "monocular", "multiview", "fast", "paper"] | None = None
     steps: int | None = None
+    schedule_scale: float | None = None
+    """Multiplies every constant of the preset that counts steps; instead of `steps`."""
     background: Literal["white", "black"] | tuple[float, float, float] | None = None
     bind: bool = True
     hold_out_cameras: tuple[int, ...] = ()
@@ -57,6 +59,7 @@ def train_avatar(
     settings = preset(
         request.preset or fitting_preset(frames),
         steps=request.steps,
+        schedule_scale=request.schedule_scale,
         seed=request.seed,
         background=request.background,
         bind=request.bind,
