@@ -13,6 +13,7 @@ COMMANDS = {
     "create": "create",
     "demo": "demo",
     "track": "track",
+    "synth": "synth",
     "train": "train",
     "animate": "animate",
     "export": "export",

@@ -1,0 +1,101 @@
+"""Synthetic captures as files: complete, repeatable, resumable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vultus.captures import open_capture, read_motion
+from vultus.errors import VultusError
+from vultus.files import read_npz
+from vultus.heads.load import load_head
+from vultus.images import read_image
+from vultus.workflows.synth import SynthSettings, synthesize
+
+SMALL = SynthSettings(cameras=3, timesteps=5, size=64, seed=4)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_capture_is_complete_and_repeatable(tmp_path: Path) -> None:
+    settings = replace(SMALL, truth="all")
+    synthesize(tmp_path / "a", settings)
+    capture = open_capture(tmp_path / "a", load_head())
+    assert len(capture.views) == 15
+    assert {view.camera for view in capture.val} == {1}
+    assert {view.timestep for view in capture.test} == {4}
+    view = capture.views[7]
+    mask = capture.mask(view)
+    assert 0.1 < float(mask.mean()) < 0.9
+    background = capture.image(view)[mask[..., 0] == 0]
+    assert torch.equal(background, torch.ones_like(background))
+    labels = read_image(tmp_path / "a/truth/labels/00002_01.png")
+    assert labels.max() > 5
+    geometry = read_npz(tmp_path / "a/truth/geometry/00002_01.npz")
+    assert set(geometry) == {"depth", "normals", "uv"}
+    true = read_motion(tmp_path / "a/truth/motion.npz", load_head())
+    assert torch.equal(true.params.expression, capture.motion.params.expression)
+    assert "identity" in json.loads((tmp_path / "a/truth/person.json").read_text())
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        synthesize(tmp_path / "b", settings)
+    finally:
+        torch.set_num_threads(threads)
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+
+
+class Stop(Exception):
+    pass
+
+
+def test_an_interrupted_capture_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    synthesize(tmp_path / "whole", SMALL)
+
+    def interrupted(stage: str, done: int, total: int, figures: object) -> None:
+        if done >= 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        synthesize(tmp_path / "parts", SMALL, progress=interrupted)
+    assert not (tmp_path / "parts/capture.json").exists()
+    kept = tmp_path / "parts/images/00000_00.png"
+    before = kept.stat().st_mtime_ns
+    synthesize(tmp_path / "parts", SMALL)
+    assert kept.stat().st_mtime_ns == before
+    assert bytes_of(tmp_path / "whole") == bytes_of(tmp_path / "parts")
+    # Once more: nothing is left to do.
+    synthesize(tmp_path / "parts", SMALL)
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_hard_captures_keep_the_truth_apart(tmp_path: Path) -> None:
+    synthesize(tmp_path / "hard", replace(SMALL, preset="hard", timesteps=3, cameras=1))
+    told = open_capture(tmp_path / "hard", load_head()).motion
+    true = read_motion(tmp_path / "hard/truth/motion.npz", load_head())
+    assert told.params.offset is None
+    assert true.params.offset is not None
+    assert not torch.equal(told.params.translation, true.params.translation)
+    assert torch.equal(told.params.identity, true.params.identity)
+
+
+def test_several_people_are_several_captures(tmp_path: Path) -> None:
+    folders = synthesize(tmp_path, replace(SMALL, people=2, timesteps=1, cameras=1))
+    one, two = (open_capture(folder, load_head()) for folder in folders)
+    assert not torch.equal(one.motion.params.identity, two.motion.params.identity)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"preset": "x"}, {"people": 0}, {"timesteps": 0}, {"cameras": 40}, {"size": 3}, {"seed": -1}, {"fps": 0.0}],
+)
+def test_impossible_settings_are_refused(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(VultusError):
+        synthesize(tmp_path / "x", replace(SMALL, **wrong))
