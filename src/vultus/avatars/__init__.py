@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Avatar", "Rendering", "SplatAvatar", "load"]
 
-_READERS = {"rigged": ("vultus.avatars.rigged.folder", "load_rigged")}
+_READERS = {
+    "oneshot": ("vultus.avatars.oneshot.folder", "load_oneshot"),
+    "rigged": ("vultus.avatars.rigged.folder", "load_rigged"),
+}
 """Where the reader of each kind of avatar lives: `reader(folder, description, head) -> Avatar`."""
 
 

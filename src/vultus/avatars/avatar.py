@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -32,6 +33,15 @@ class Rendering:
     coarse: Float[Tensor, "*B h w 3"] | None = None
     raster: RasterInfo | None = None
     memory: object | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What an avatar says about itself: where it comes from, what the person agreed to, under which licence it is."""
+
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    consent: str = "not stated"
+    license: str = "not stated"
 
 
 @runtime_checkable

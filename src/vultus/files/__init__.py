@@ -5,20 +5,29 @@ from vultus.files.atomic import atomic_folder, atomic_path, sha256_of, write_byt
 from vultus.files.paths import safe_path
 from vultus.files.pickles import read_object_npy, read_pickle
 from vultus.files.records import read_json, write_json
-from vultus.files.tensors import read_tensors, write_tensors
+from vultus.files.tensors import (
+    read_checkpoint_tensors,
+    read_tensor_notes,
+    read_tensors,
+    tensors_fingerprint,
+    write_tensors,
+)
 
 __all__ = [
     "atomic_folder",
     "atomic_path",
     "npz_names",
+    "read_checkpoint_tensors",
     "read_json",
     "read_npy",
     "read_npz",
     "read_object_npy",
     "read_pickle",
+    "read_tensor_notes",
     "read_tensors",
     "safe_path",
     "sha256_of",
+    "tensors_fingerprint",
     "write_bytes",
     "write_json",
     "write_npz",

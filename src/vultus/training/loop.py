@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from vultus.training.checkpoints import (
     write_checkpoint,
 )
 from vultus.training.figures import FigureLog
+from vultus.training.parallel import any_process, rank
 from vultus.training.randomness import step_generator
 from vultus.training.task import Task
 
@@ -59,8 +60,9 @@ def train(
 ) -> int:
     """Train a task in a run folder, going on from its newest checkpoint if there is one. Returns the last step.
 
-    The final state is a checkpoint too. On Ctrl-C the running step is finished and a checkpoint written before
-    KeyboardInterrupt is raised; a second Ctrl-C interrupts at once.
+    Of several processes (`training.parallel`) all take the same steps and the first writes the files; a task averages
+    its gradients in `before_update`. The final state is a checkpoint too. On Ctrl-C the running step is finished and
+    a checkpoint written before KeyboardInterrupt is raised; a second Ctrl-C interrupts at once.
 
     Raises:
         VultusError: the run folder cannot be written or holds a checkpoint of another run, or the loss stopped being a
@@ -76,31 +78,41 @@ def train(
         nonlocal saved
         if saved == step:
             return
+        saved = step
+        if rank() != 0:
+            return
         model, training = task.state()
         tensors = {**training, **optimizer_tensors(task.optimizers)}
         write_checkpoint(run, Checkpoint(step, model, tensors, settings.about), settings.keep)
-        saved = step
 
     progress(task.name, step, settings.steps, {})
     with (
         _deterministic(settings.deterministic),
         _interruption() as interrupted,
-        FigureLog(run, after_step=step, tensorboard=settings.tensorboard) as log,
+        _figures(run, step, settings) as log,
     ):
         while step < settings.steps:
-            if control is not None and control(step, task) is True:
+            if any_process(control is not None and control(step, task) is True):
                 break
             figures = _step(task, step + 1, settings.seed)
             step += 1
-            if step % settings.log_every == 0 or step == settings.steps:
+            if log is not None and (step % settings.log_every == 0 or step == settings.steps):
                 log.write(step, figures)
             progress(task.name, step, settings.steps, figures)
-            if step % settings.checkpoint_every == 0 or interrupted.is_set():
+            stopping = any_process(interrupted.is_set())
+            if step % settings.checkpoint_every == 0 or stopping:
                 save()
-            if interrupted.is_set():
+            if stopping:
                 raise KeyboardInterrupt
         save()
     return step
+
+
+def _figures(run: Path, step: int, settings: LoopSettings) -> AbstractContextManager[FigureLog | None]:
+    """Where figures go; nowhere in all processes but the first."""
+    if rank() != 0:
+        return nullcontext()
+    return FigureLog(run, after_step=step, tensorboard=settings.tensorboard)
 
 
 def _step(task: Task, step: int, seed: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vultus.errors import VultusError
-from vultus.files import npz_names, read_npy, read_object_npy, read_pickle, sha256_of
+from vultus.files import npz_names, read_checkpoint_tensors, read_npy, read_object_npy, read_pickle, sha256_of
 from vultus.progress import Progress, silent
 from vultus.workflows.asset_list import ASSETS, BY_KEY, Asset
 
@@ -102,7 +102,7 @@ def recognise_file(file: Path) -> str | None:
 
                 key = "bfm" if {"meanshape", "idBase", "exBase", "tri", "keypoints"} <= set(read_matlab(file)) else None
             case ".pt" | ".pth" | ".ckpt":
-                key = _network_key({name: tuple(value.shape) for name, value in read_checkpoint(file).items()})
+                key = _network_key({name: tuple(value.shape) for name, value in read_checkpoint_tensors(file).items()})
             case ".txt":
                 key = "gnm-landmarks" if _is_landmark_table(file) else None
             case _:
@@ -110,28 +110,6 @@ def recognise_file(file: Path) -> str | None:
     except VultusError:
         key = None
     return key or _by_name(file)
-
-
-def read_checkpoint(file: Path) -> dict[str, Any]:
-    """The tensors of a PyTorch checkpoint by name, without their module prefix; nothing but tensors is built.
-
-    Raises:
-        VultusError: not a checkpoint of tensors.
-    """
-    import torch
-
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # what a hostile or foreign file makes the loader raise is not documented
-        raise VultusError(f"{file}: is not a checkpoint of tensors: {str(error)[:120]}") from error
-    for wrapper in ("model", "state_dict", "params"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict):
-        raise VultusError(f"{file}: holds no tensors by name")
-    return {
-        str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, torch.Tensor)
-    }
 
 
 def convert_asset(found: Found, folder: str | Path) -> Path | None:
@@ -154,7 +132,7 @@ def convert_asset(found: Found, folder: str | Path) -> Path | None:
         return target
     if key in _NETWORKS:
         target = folder / f"{key}-{(found.sha256 or '')[:12]}.safetensors"
-        write_tensors(target, read_checkpoint(found.path))
+        write_tensors(target, read_checkpoint_tensors(found.path))
         return target
     if key == "hair-list":
         target = folder / f"{key}-{(found.sha256 or '')[:12]}.safetensors"

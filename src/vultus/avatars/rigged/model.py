@@ -5,8 +5,7 @@ Source: GaussianAvatars (Qian et al., CVPR 2024).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vultus.avatars.avatar import Rendering
+from vultus.avatars.avatar import Labels, Rendering
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world, triangle_frames
 from vultus.avatars.rigged.posture import Posture
 from vultus.cameras import Camera
@@ -41,15 +40,6 @@ class LocalSplats:
     sh0: Float[Tensor, "N 1 3"]
     sh_rest: Float[Tensor, "N K 3"]
     binding: Int[Tensor, "N"] | None
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What an avatar says about itself: where it comes from, what the person agreed to, under which licence it is."""
-
-    provenance: Mapping[str, object] = field(default_factory=dict)
-    consent: str = "not stated"
-    license: str = "not stated"
 
 
 class RiggedAvatar(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vultus import __version__
-from vultus.avatars.rigged.folder import check_replaceable
+from vultus.avatars.folders import check_replaceable, renewed_labels
 from vultus.avatars.rigged.model import Labels, RiggedAvatar
 from vultus.avatars.rigged.settings import PresetName, RiggedSettings, preset
 from vultus.avatars.rigged.start import start_avatar
@@ -13,7 +13,6 @@ from vultus.avatars.rigged.supervision import Supervision
 from vultus.avatars.rigged.task import RiggedTask
 from vultus.captures import Capture
 from vultus.errors import VultusError
-from vultus.files import read_json
 from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel
 from vultus.progress import Progress, silent
@@ -98,7 +97,7 @@ def train(
         "source_sha256": source.sha256 if source is not None else None,
         "vultus": __version__,
     }
-    avatar.labels = _labels(run / "avatar", labels or Labels(), provenance)
+    avatar.labels = renewed_labels(run / "avatar", labels or Labels(), provenance)
     avatar.save(run / "avatar")
     return avatar
 
@@ -108,14 +107,3 @@ def fitting_preset(capture: Capture) -> PresetName:
     if len(capture.camera_indices) > 1:
         return "multiview"
     return "photo" if len(capture.views) == 1 else "monocular"
-
-
-def _labels(folder: Path, given: Labels, provenance: dict[str, object]) -> Labels:
-    """What to write into the avatar: what was given, else what an avatar saved here before says (it may be edited)."""
-    stated = {"consent": given.consent, "license": given.license}
-    if (folder / "avatar.json").is_file():
-        before = read_json(folder / "avatar.json")
-        for key, value in stated.items():
-            if value == getattr(Labels(), key) and isinstance(before, dict) and isinstance(before.get(key), str):
-                stated[key] = before[key]
-    return Labels({**provenance, **given.provenance}, **stated)

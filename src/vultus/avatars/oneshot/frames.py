@@ -1,0 +1,133 @@
+"""Frames to learn from: pictures of people framed as the network knows them, by clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from vultus.avatars.oneshot.head_space import head_vertices
+from vultus.avatars.oneshot.options import UNITS
+from vultus.errors import VultusError
+from vultus.heads.model import SkinnedHead
+from vultus.images.resample import resize
+from vultus.motion import HeadParams
+from vultus.training import shuffled_index
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A square picture of one instant, black behind the person.
+
+    picture: sRGB, 0 to 255. params: of the head model, without pose. transform: the native camera. box: the head
+    (left, top, right, bottom) in shares of the side.
+    """
+
+    picture: UInt8[Tensor, "H W 3"]
+    params: HeadParams
+    transform: Float[Tensor, "3 4"]
+    box: Float[Tensor, "4"]
+
+
+class Frames(Protocol):
+    """Where frames come from. clips: of one person each, the numbers of its frames in order of time."""
+
+    head: SkinnedHead
+    name: str
+
+    @property
+    def clips(self) -> Sequence[Sequence[int]]: ...
+    def frame(self, index: int) -> Frame:
+        """Raises VultusError where the frame is missing or broken."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryFrames:
+    """Frames that are in memory already."""
+
+    head: SkinnedHead
+    frames: Sequence[Frame]
+    clips: Sequence[Sequence[int]]
+    name: str = "memory"
+
+    def frame(self, index: int) -> Frame:
+        return self.frames[index]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sources and what they are to become. Images NCHW in [0, 1]; vertices in native units."""
+
+    source: Float[Tensor, "B 3 S S"]
+    source_transform: Float[Tensor, "B 3 4"]
+    target: Float[Tensor, "B 3 T T"]
+    vertices: Float[Tensor, "B V 3"]
+    transform: Float[Tensor, "B 3 4"]
+    box: Float[Tensor, "B 4"]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+def training_pairs(
+    clips: Sequence[Sequence[int]], step: int, seed: int, generator: torch.Generator, count: int
+) -> list[tuple[int, int]]:
+    """(source, target) frames of one step: targets go through all frames in an order of their own every epoch, the
+    source is another frame of the same clip, all equally likely. Clips of a single frame are left out.
+
+    Raises:
+        VultusError: no clip has two frames.
+    """
+    places = [(clip, place) for clip, frames in enumerate(clips) if len(frames) > 1 for place in range(len(frames))]
+    if not places:
+        raise VultusError("no clip has two frames: one-shot training needs several pictures of each person")
+    pairs = []
+    for item in range(count):
+        clip, place = places[shuffled_index(seed, (step - 1) * count + item + 1, len(places))]
+        frames = clips[clip]
+        other = int(torch.randint(len(frames) - 1, (), generator=generator))
+        pairs.append((frames[other + (other >= place)], frames[place]))
+    return pairs
+
+
+def held_out_pairs(clips: Sequence[Sequence[int]], *, crossed: bool = False) -> list[tuple[int, int]]:
+    """(source, target) frames of the published validation: the source is the first frame of the target's clip, or of
+    the next one; first frames are no targets."""
+    sources = [frames[0] for frames in clips if frames]
+    targets = [frames[1:] for frames in clips if frames]
+    if crossed:
+        sources = sources[1:] + sources[:1]
+    return [(source, target) for source, many in zip(sources, targets, strict=True) for target in many]
+
+
+def collate(frames: Frames, pairs: Sequence[tuple[int, int]], source_size: int, image_size: int) -> Batch:
+    """The tensors of pairs of frames; pictures are resampled to the network's sizes where they have others."""
+    sources, targets = ([frames.frame(pair[side]) for pair in pairs] for side in (0, 1))
+    with torch.no_grad():
+        vertices = torch.stack([head_vertices(frames.head, frame.params) for frame in targets]) * UNITS
+    return Batch(
+        source=_pictures(sources, source_size),
+        source_transform=torch.stack([frame.transform for frame in sources]),
+        target=_pictures(targets, image_size),
+        vertices=vertices,
+        transform=torch.stack([frame.transform for frame in targets]),
+        box=torch.stack([frame.box for frame in targets]),
+    )
+
+
+def _pictures(frames: Sequence[Frame], size: int) -> Float[Tensor, "B 3 size size"]:
+    pictures = [resize(frame.picture.float() / 255, size, size) for frame in frames]
+    return torch.stack(pictures).movedim(-1, 1).contiguous()
+
+
+def clips_of(groups: Int[Tensor, "N"]) -> list[list[int]]:
+    """Clips of frames that are numbered by the clip they belong to."""
+    clips: dict[int, list[int]] = {}
+    for index, group in enumerate(groups.tolist()):
+        clips.setdefault(group, []).append(index)
+    return [clips[group] for group in sorted(clips)]

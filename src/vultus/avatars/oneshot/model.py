@@ -1,0 +1,208 @@
+"""`OneShotModel`: the network that turns one picture into splats, and splats into images.
+
+Source: "Generalizable and Animatable Gaussian Head Avatar" (Chu and Harada, NeurIPS 2024). Names of modules are those
+of the published state dict."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vultus.avatars.oneshot.encoder import ImageEncoder
+from vultus.avatars.oneshot.generators import Attributes, ConvGSGenerator, LinearGSGenerator, harmonic_embedding
+from vultus.avatars.oneshot.geometry import feature_plane, lift, metres_to_native, transform_to_camera
+from vultus.avatars.oneshot.options import Architecture
+from vultus.cameras import Camera
+from vultus.images.resample import resize
+from vultus.networks.style_unet import StyleUNet
+from vultus.splats import Gaussians, rasterize
+
+if TYPE_CHECKING:
+    from vultus.avatars.avatar import Labels
+    from vultus.avatars.oneshot.avatar import OneShotAvatar
+    from vultus.heads.model import HeadModel
+    from vultus.motion import HeadParams
+
+
+@dataclass(frozen=True)
+class SourceSplats:
+    """Everything of an avatar that no driving frame changes, native units: one splat per vertex of the head model, then
+    the sheets behind and before the plane; `lifted` has the positions of the two sheets."""
+
+    attributes: Attributes
+    lifted: Float[Tensor, "B P 3"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images of splats: before and after the neural renderer, and coverage."""
+
+    coarse: Float[Tensor, "B 3 H W"]
+    fine: Float[Tensor, "B 3 H W"]
+    alpha: Float[Tensor, "B 1 H W"]
+
+
+class OneShotModel(nn.Module):
+    """See the module. Its units are native ones (see `geometry`); `reconstruct` makes an avatar in metres."""
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture = architecture or Architecture()
+        self.head_base = nn.Parameter(torch.randn(architecture.vertices, architecture.vertex_features))
+        self.base_model = ImageEncoder(architecture)
+        self.gs_generator_g = LinearGSGenerator(architecture)
+        self.gs_generator_l0 = ConvGSGenerator(architecture)
+        self.gs_generator_l1 = ConvGSGenerator(architecture)
+        self.upsampler = neural_renderer(architecture)
+        self.precision: torch.dtype | None = None
+        """What the networks compute in; geometry and splatting always use 32 bits. None: their own."""
+
+    def splats(self, image: Float[Tensor, "B 3 S S"], transform: Float[Tensor, "B 3 4"]) -> SourceSplats:
+        """Splats of source pictures (RGB in [0, 1], black behind the person) taken by native cameras."""
+        points, direction = feature_plane(transform, 8 * (image.shape[-1] // self.architecture.vit.patch))
+        embedded = harmonic_embedding(direction)
+        with autocast(image.device, self.precision):
+            plane, identity = self.base_model(image)
+            vertices = self.vertex_splats(identity, embedded)
+            behind, before = self.gs_generator_l0(plane, embedded), self.gs_generator_l1(plane, embedded)
+        assert behind.lifts is not None
+        assert before.lifts is not None
+        lifted = torch.cat([lift(points, direction, behind.lifts), lift(points, direction, -before.lifts)], dim=1)
+        parts = (vertices, behind, before)
+        return SourceSplats(
+            Attributes(
+                features=torch.cat([part.features for part in parts], dim=1),
+                opacities=torch.cat([part.opacities for part in parts], dim=1),
+                scales=torch.cat([part.scales for part in parts], dim=1),
+                rotations=torch.cat([part.rotations for part in parts], dim=1),
+            ),
+            lifted,
+        )
+
+    def vertex_splats(self, identity: Float[Tensor, "B D"], direction: Float[Tensor, "B 27"]) -> Attributes:
+        """The expression branch: splats of the head model's vertices."""
+        own = self.head_base.expand(len(identity), -1, -1)
+        shared = identity[:, None].to(own).expand(-1, own.shape[1], -1)
+        return self.gs_generator_g(torch.cat([own, shared], dim=-1), direction)
+
+    def draw(
+        self,
+        splats: SourceSplats,
+        vertices: Float[Tensor, "B V 3"],
+        transform: Float[Tensor, "B 3 4"],
+        generator: torch.Generator | None = None,
+    ) -> Drawn:
+        """Images of splats with the head model's driven vertices (native units) in native cameras."""
+        camera = metres_to_native(transform_to_camera(transform, self.architecture.image_size))
+        return draw(splats, vertices, camera, self.upsampler, self.architecture, generator, self.precision)
+
+    def forward(
+        self,
+        source: Float[Tensor, "B 3 S S"],
+        source_transform: Float[Tensor, "B 3 4"],
+        vertices: Float[Tensor, "B V 3"],
+        transform: Float[Tensor, "B 3 4"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[Drawn, Float[Tensor, "B P 3"]]:
+        """Source pictures driven to other vertices and cameras: images, and positions of the lifted splats."""
+        splats = self.splats(source, source_transform)
+        return self.draw(splats, vertices, transform, generator), splats.lifted
+
+    def reconstruct(
+        self,
+        image: Float[Tensor, "H W 3"],
+        transform: Float[Tensor, "3 4"],
+        rest: HeadParams,
+        head: HeadModel,
+        *,
+        license: str = "not stated",
+        labels: Labels | None = None,
+    ) -> OneShotAvatar:
+        """The avatar of one picture, which holds all that no frame changes.
+
+        Args:
+            image: a square picture framed as the network knows it (`framing.frame_head`), sRGB, black behind the
+            person. transform: its native camera. rest: the person at rest, without pose. head: the head model of
+            both. license: terms of this network's weights.
+
+        Raises:
+            VultusError: the head model does not fit the network.
+        """
+        from vultus.avatars.oneshot.avatar import OneShotAvatar
+
+        architecture = self.architecture
+        picture = resize(image, architecture.source_size, architecture.source_size).movedim(-1, 0)[None]
+        with torch.no_grad():
+            splats = self.splats(picture, transform[None])
+        view = transform_to_camera(transform, architecture.image_size)
+        renderer = copy.deepcopy(self.upsampler)
+        return OneShotAvatar(
+            head, rest, view, splats, renderer, architecture, renderer_license=license, labels=labels
+        ).eval()
+
+
+def neural_renderer(architecture: Architecture) -> StyleUNet:
+    """The network that turns features into colours."""
+    return StyleUNet(
+        architecture.image_size,
+        architecture.image_size,
+        architecture.channels,
+        3,
+        style=architecture.style,
+        layers=architecture.style_layers,
+        narrow=architecture.narrow,
+    )
+
+
+def native_gaussians(splats: SourceSplats, vertices: Float[Tensor, "B V 3"], architecture: Architecture) -> Gaussians:
+    """The splats with the expression branch at driven vertices, native units."""
+    attributes = splats.attributes
+    batch = max(len(vertices), len(splats.lifted))
+    means = torch.cat([vertices.expand(batch, -1, -1), splats.lifted.expand(batch, -1, -1)], dim=1)
+    return Gaussians(
+        means=means,
+        rotations=attributes.rotations,
+        scales=attributes.scales,
+        opacities=drawn_opacities(attributes.opacities[..., 0], architecture),
+        features=attributes.features,
+    )
+
+
+def drawn_opacities(opacities: Float[Tensor, "B N"], architecture: Architecture) -> Float[Tensor, "B N"]:
+    """The opacities, 0 for the branches that are left out."""
+    parts = architecture.parts
+    drawn = (parts.expression, parts.behind, parts.before)
+    if all(drawn):
+        return opacities
+    sheet = architecture.plane_size**2
+    groups = opacities.split([architecture.vertices, sheet, sheet], dim=-1)
+    return torch.cat([group if kept else 0 * group for group, kept in zip(groups, drawn, strict=True)], dim=-1)
+
+
+def draw(
+    splats: SourceSplats,
+    vertices: Float[Tensor, "B V 3"],
+    camera: Camera,
+    renderer: StyleUNet,
+    architecture: Architecture,
+    generator: torch.Generator | None = None,
+    precision: torch.dtype | None = None,
+) -> Drawn:
+    """Splats through a camera in native units, of the network's image size, and its neural renderer."""
+    gaussians = native_gaussians(splats, vertices, architecture)
+    raster = rasterize(gaussians, camera, settings=architecture.quirks.raster, depth=False)
+    features = raster.color.movedim(-1, -3)
+    coarse = features[:, :3]
+    with autocast(features.device, precision):
+        fine = renderer(features, generator).float() if architecture.parts.renderer else coarse
+    return Drawn(coarse, fine, raster.alpha.movedim(-1, -3))
+
+
+def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
+    """A block whose networks compute in another precision; None: as they are."""
+    return torch.autocast(device.type, precision, enabled=precision is not None)

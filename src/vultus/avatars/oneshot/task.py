@@ -1,0 +1,147 @@
+"""Training a one-shot network, as a task for the loop that all avatars share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.avatars.oneshot.frames import Batch, Frames, collate, held_out_pairs, training_pairs
+from vultus.avatars.oneshot.losses import box_crops, box_loss, expanded_box, image_loss, lifting_loss, pixel_box
+from vultus.avatars.oneshot.model import Drawn, OneShotModel
+from vultus.avatars.oneshot.settings import OneShotSettings
+from vultus.errors import VultusError
+from vultus.images.metrics import psnr, ssim
+from vultus.networks.feature_distance import PerceptualDistance
+from vultus.training import average_gradients, rank, step_generator, world_size
+
+_SLOW = ("style_mlp", "final_linear")
+_VALIDATED = 16
+"""Pairs that are looked at while training, as published."""
+_GRAY = (0.299, 0.587, 0.114)
+
+
+class OneShotTask:
+    """See `vultus.training.Task`. Every process of a group works on its share of each batch.
+
+    Args:
+        model: on its device. frames: to learn from. validation: clips to measure on; None: no measuring.
+        perceptual: the networks of the perceptual loss, where their weights are at hand.
+
+    Raises:
+        VultusError: the batch cannot be shared evenly.
+    """
+
+    name = "train"
+
+    def __init__(
+        self,
+        model: OneShotModel,
+        frames: Frames,
+        settings: OneShotSettings,
+        *,
+        validation: Frames | None = None,
+        perceptual: PerceptualDistance | None = None,
+    ) -> None:
+        if settings.batch % world_size():
+            raise VultusError(f"a batch of {settings.batch} cannot be shared evenly by {world_size()} processes")
+        self.model, self.settings, self._frames, self._validation = model, settings, frames, validation
+        self._perceptual = None if perceptual is None else perceptual.eval().requires_grad_(False)
+        model.precision = torch.bfloat16 if settings.precision == "bfloat16" else None
+        model.base_model.dino_model.requires_grad_(settings.train_vit)
+        self._device = model.head_base.device
+        named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+        self._trained = [value for _, value in named]
+        slow = [value for name, value in named if any(part in name for part in _SLOW)]
+        fast = [value for name, value in named if not any(part in name for part in _SLOW)]
+        self._adam = torch.optim.Adam(
+            [{"params": fast, "name": "network", "share": 1.0}, {"params": slow, "name": "style", "share": 0.0}],
+            betas=settings.betas,
+            eps=1e-8,
+            fused=True,
+        )
+        self._adam.param_groups[1]["share"] = settings.slow_rate
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"adam": self._adam}
+        self._measured: dict[str, float] = {}
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
+        settings, architecture = self.settings, self.settings.architecture
+        progress = min(1.0, (step - 1) / settings.steps)
+        for group in self._adam.param_groups:
+            group["lr"] = settings.rate * group["share"] * (1 - (1 - settings.last_rate) * progress)
+        pairs = training_pairs(self._frames.clips, step, settings.seed, generator, settings.batch)
+        pairs = pairs[rank() :: world_size()]
+        batch = collate(self._frames, pairs, architecture.source_size, architecture.image_size).to(self._device)
+        noise = None
+        if settings.noise == "drawn":
+            noise = step_generator(settings.seed, step, rank() + 1, device=self._device)
+        drawn, lifted = self.model(batch.source, batch.source_transform, batch.vertices, batch.transform, noise)
+        terms = self._terms(drawn, lifted, batch)
+        with torch.no_grad():
+            quality = float(psnr(drawn.fine.clamp(0, 1).movedim(1, -1), batch.target.movedim(1, -1)).mean())
+        figures = {name: float(term.detach()) for name, term in terms.items()}
+        return torch.stack(list(terms.values())).sum(), {**figures, "psnr": quality, **self._measured}
+
+    def _terms(self, drawn: Drawn, lifted: Float[Tensor, "B P 3"], batch: Batch) -> dict[str, Tensor]:
+        """The weighted losses by name."""
+        weights, size, parts = self.settings.weights, batch.target.shape[-1], self.settings.architecture.parts
+        coarse, fine, target = drawn.coarse, drawn.fine, batch.target
+        terms = {
+            "image": weights.image * image_loss(coarse, fine, target),
+            "box": weights.box * box_loss(coarse, fine, target, batch.box, size),
+        }
+        behind, before = lifted.chunk(2, dim=1)
+        sheets = [sheet for sheet, kept in ((behind, parts.behind), (before, parts.before)) if kept]
+        if weights.lifting and sheets:
+            terms["lifting"] = weights.lifting * lifting_loss(batch.vertices, torch.cat(sheets, dim=1))
+        if weights.perceptual and self._perceptual is not None:
+            boxes = pixel_box(expanded_box(batch.box), size)
+            crops = [box_crops(image, boxes, size) for image in (coarse, fine, target)]
+            if crops[0]:
+                a, b, truth = (torch.cat(images) for images in crops)
+                distance = self._perceptual(a, truth) + self._perceptual(b, truth)
+                terms["perceptual"] = weights.perceptual * distance
+        return terms
+
+    def before_update(self, step: int, generator: torch.Generator) -> None:
+        average_gradients(self._trained)
+
+    def after_update(self, step: int) -> None:
+        if self._validation is not None and step % self.settings.validate_every == 0:
+            self._measured = measure(self.model, self._validation)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return dict(self.model.state_dict()), {
+            f"measured.{name}": torch.tensor(value) for name, value in self._measured.items()
+        }
+
+    def restore(self, model: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
+        try:
+            self.model.load_state_dict(dict(model))
+        except RuntimeError as error:
+            raise VultusError(f"the checkpoint belongs to another network: {str(error)[:200]}") from error
+        self._measured = {
+            name.removeprefix("measured."): float(value)
+            for name, value in training.items()
+            if name.startswith("measured.")
+        }
+
+
+def measure(model: OneShotModel, frames: Frames, count: int = _VALIDATED) -> dict[str, float]:
+    """PSNR of colours and SSIM of their luminance on the first pairs of held-out clips, as published; noise stored."""
+    architecture = model.architecture
+    qualities, similarities = [], []
+    weights = torch.tensor(_GRAY)
+    with torch.no_grad():
+        for pair in held_out_pairs(frames.clips)[:count]:
+            batch = collate(frames, [pair], architecture.source_size, architecture.image_size)
+            batch = batch.to(model.head_base.device)
+            drawn, _ = model(batch.source, batch.source_transform, batch.vertices, batch.transform)
+            fine, target = (image.clamp(0, 1).movedim(1, -1).cpu() for image in (drawn.fine, batch.target))
+            qualities.append(psnr(fine, target))
+            similarities.append(ssim((fine * weights).sum(-1, True), (target * weights).sum(-1, True)))
+    if not qualities:
+        return {}
+    return {"held_out_psnr": float(torch.cat(qualities).mean()), "held_out_ssim": float(torch.cat(similarities).mean())}

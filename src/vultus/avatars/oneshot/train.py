@@ -1,0 +1,105 @@
+"""From frames to a one-shot network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from vultus import __version__
+from vultus.avatars.oneshot.frames import Frames
+from vultus.avatars.oneshot.model import OneShotModel
+from vultus.avatars.oneshot.settings import OneShotSettings
+from vultus.avatars.oneshot.task import OneShotTask
+from vultus.avatars.oneshot.weights import About, load_dinov2, perceptual_weights, save_model
+from vultus.config import to_yaml
+from vultus.errors import VultusError
+from vultus.files import write_bytes
+from vultus.networks.feature_distance import PerceptualDistance
+from vultus.progress import Progress, silent
+from vultus.training import Control, LoopSettings, process_group, rank
+from vultus.training import train as run_loop
+
+
+def train(
+    frames: Frames,
+    run: Path,
+    settings: OneShotSettings,
+    *,
+    validation: Frames | None = None,
+    dinov2: Path | None = None,
+    perceptual: Path | None = None,
+    device: torch.device | str = "cpu",
+    license: str = "not stated",
+    progress: Progress = silent,
+    control: Control | None = None,
+) -> OneShotModel:
+    """Train a network in a run folder, going on from its newest checkpoint; writes `model.safetensors` at the end.
+
+    Started by `torchrun`, all processes train together.
+
+    Args:
+        dinov2: DINOv2's official file; needed where the vision transformer is not trained along.
+        perceptual: a file with the networks of the perceptual loss (GAGAvatar.pt); None: without that loss.
+
+    Raises:
+        VultusError: the frames, files or settings do not fit, or the folder holds another run.
+    """
+    if settings.architecture.vertices != len(frames.head.template):
+        raise VultusError(
+            f"the network is for head models of {settings.architecture.vertices} vertices; {frames.name} was made with "
+            f"{frames.head.name}, which has {len(frames.head.template)}"
+        )
+    if dinov2 is None and not settings.train_vit:
+        raise VultusError(
+            f"the preset {settings.preset} uses DINOv2's vision transformer as it is. Give its official weights "
+            "(dinov2_vitb14_pretrain.pth): --dinov2 FILE on the command line"
+        )
+    model = new_model(settings)
+    if dinov2 is not None:
+        load_dinov2(model, dinov2)
+    networks = None
+    if perceptual is not None:
+        networks = PerceptualDistance()
+        networks.load_state_dict(perceptual_weights(perceptual))
+        networks = networks.to(device)
+    with process_group(device):
+        task = OneShotTask(model.to(device), frames, settings, validation=validation, perceptual=networks)
+        loop = LoopSettings(
+            steps=settings.steps,
+            seed=settings.seed,
+            checkpoint_every=settings.checkpoint_every,
+            keep=settings.keep,
+            log_every=settings.log_every,
+            tensorboard=settings.tensorboard,
+            about={
+                "kind": "oneshot",
+                "preset": settings.preset,
+                "architecture": to_yaml(settings.architecture),
+                "steps": settings.steps,
+                "batch": settings.batch,
+                "seed": settings.seed,
+                "weights": asdict(settings.weights),
+                "precision": settings.precision,
+                "head": frames.head.fingerprint,
+                "data": frames.name,
+            },
+        )
+        if rank() == 0:
+            write_bytes(run / "config.yaml", to_yaml(settings).encode())
+        step = run_loop(task, run, loop, progress=progress, control=control)
+        if rank() == 0:
+            training = (
+                f"Vultus {__version__}, preset {settings.preset}, {step} steps of {settings.batch} on {frames.name}"
+            )
+            about = About(settings.architecture, frames.head.name, frames.head.fingerprint, license, training)
+            save_model(model, run / "model.safetensors", about)
+    return model.eval()
+
+
+def new_model(settings: OneShotSettings) -> OneShotModel:
+    """A network with the seed's first weights; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return OneShotModel(settings.architecture)
