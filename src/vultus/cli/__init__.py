@@ -15,6 +15,7 @@ COMMANDS = {
     "track": "track",
     "synth": "synth",
     "train": "train",
+    "evaluate": "evaluate",
     "animate": "animate",
     "export": "export",
     "view": "view",

@@ -90,12 +90,10 @@ def compare(
     box = _box(mask)
     seen = [_square(image * mask + (1 - mask), box, 1.0) for image in (prediction, target)]
     weight = _square(mask, box, 0.0)
-    squared = (seen[0] - seen[1]).square() * weight
-    foreground_mse = squared.sum() / (3 * weight.sum()).clamp_min(1)
     return (
         float(psnr(seen[0], seen[1])),
         float(ssim(seen[0], seen[1])),
-        float(-10 * torch.log10(foreground_mse.clamp_min(1e-10))),
+        float(psnr(seen[0], seen[1], weight=weight)),
     )
 
 

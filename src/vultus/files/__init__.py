@@ -9,6 +9,7 @@ from vultus.files.tensors import (
     read_checkpoint_tensors,
     read_tensor_notes,
     read_tensors,
+    tensor_shapes,
     tensors_fingerprint,
     write_tensors,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "read_tensors",
     "safe_path",
     "sha256_of",
+    "tensor_shapes",
     "tensors_fingerprint",
     "write_bytes",
     "write_json",

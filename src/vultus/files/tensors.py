@@ -49,6 +49,19 @@ def read_tensor_notes(path: str | Path) -> dict[str, str]:
         raise VultusError(f"{path}: is not a valid safetensors file: {error}") from error
 
 
+def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors, none of which is read. Raises VultusError like `read_tensors`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise VultusError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise VultusError(f"{path}: is not a valid safetensors file: {error}") from error
+
+
 def read_checkpoint_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch checkpoint by name, without their module prefix; nothing but tensors is built.
 

@@ -10,7 +10,7 @@ from vultus.images.io import (
     write_png,
 )
 from vultus.images.kind import media_kind
-from vultus.images.metrics import l1, psnr, ssim, ssim_map
+from vultus.images.metrics import l1, ms_ssim, psnr, ssim, ssim_map
 from vultus.images.resample import Box, crop, crop_and_resize, resize
 from vultus.images.video import VideoFrame, VideoInfo, VideoReader, VideoWriter, probe_video, write_video
 
@@ -25,6 +25,7 @@ __all__ = [
     "encode_png",
     "l1",
     "media_kind",
+    "ms_ssim",
     "probe_video",
     "psnr",
     "read_image",

@@ -36,7 +36,8 @@ def contact_sheet(
     margin_top = round(2.2 * text) if column_labels or panels else gap
     larger = _column(panels, len(rows) * (height + gap) - gap, margin_top) if panels else {}
     left = max((picture.width + 2 * gap for picture in larger.values()), default=0)
-    margin_left = left + (round(4.2 * text) if row_labels else 0)
+    longest = max((len(line) for label in row_labels for line in label.split("\n")), default=0)
+    margin_left = left + (round(max(4.2, 0.62 * longest + 1.4) * text) if row_labels else 0)
     columns = max(len(row) for row in rows)
     total_width = margin_left + columns * (width + gap)
     total_height = margin_top + len(rows) * (height + gap) + (round(1.8 * text) if footer else 0)

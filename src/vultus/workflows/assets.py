@@ -12,18 +12,30 @@ from typing import Any
 import numpy as np
 
 from vultus.errors import VultusError
-from vultus.files import npz_names, read_checkpoint_tensors, read_npy, read_object_npy, read_pickle, sha256_of
+from vultus.files import (
+    npz_names,
+    read_checkpoint_tensors,
+    read_npy,
+    read_object_npy,
+    read_pickle,
+    read_tensors,
+    sha256_of,
+    tensor_shapes,
+)
 from vultus.progress import Progress, silent
 from vultus.workflows.asset_list import ASSETS, BY_KEY, Asset
 
 _MAX_FILES = 20_000
 _MAX_DEPTH = 5
-_SUFFIXES = {".npz", ".npy", ".pkl", ".mat", ".pt", ".pth", ".txt", ".obj", ".ckpt"}
+_SUFFIXES = {".npz", ".npy", ".pkl", ".mat", ".pt", ".pth", ".txt", ".obj", ".ckpt", ".safetensors"}
 # Of other publishers' tensors by name: shapes that all have to be there.
 _NETWORKS: dict[str, dict[str, tuple[int, ...]]] = {
     "gagavatar": {"head_base": (5023, 256), "base_model.dino_model.cls_token": (1, 1, 768)},
     "dinov2": {"cls_token": (1, 1, 768), "pos_embed": (1, 1370, 768), "patch_embed.proj.weight": (768, 3, 14, 14)},
     "alexnet": {"features.0.weight": (64, 3, 11, 11), "features.10.weight": (256, 256, 3, 3)},
+    "vgg16": {"features.0.weight": (64, 3, 3, 3), "features.17.weight": (512, 256, 3, 3)},
+    "lpips-alex": {"lin0.model.1.weight": (1, 64, 1, 1), "lin1.model.1.weight": (1, 192, 1, 1)},
+    "lpips-vgg": {"lin0.model.1.weight": (1, 64, 1, 1), "lin1.model.1.weight": (1, 128, 1, 1)},
 }
 _FLAME_VERTICES = 5023
 
@@ -103,6 +115,8 @@ def recognise_file(file: Path) -> str | None:
                 key = "bfm" if {"meanshape", "idBase", "exBase", "tri", "keypoints"} <= set(read_matlab(file)) else None
             case ".pt" | ".pth" | ".ckpt":
                 key = _network_key({name: tuple(value.shape) for name, value in read_checkpoint_tensors(file).items()})
+            case ".safetensors":
+                key = _network_key(tensor_shapes(file))
             case ".txt":
                 key = "gnm-landmarks" if _is_landmark_table(file) else None
             case _:
@@ -110,6 +124,11 @@ def recognise_file(file: Path) -> str | None:
     except VultusError:
         key = None
     return key or _by_name(file)
+
+
+def read_weights(file: Path) -> dict[str, Any]:
+    """A network's tensors by name, from a PyTorch checkpoint or a safetensors file. Raises VultusError."""
+    return read_tensors(file) if file.suffix.lower() == ".safetensors" else read_checkpoint_tensors(file)
 
 
 def convert_asset(found: Found, folder: str | Path) -> Path | None:
@@ -130,7 +149,7 @@ def convert_asset(found: Found, folder: str | Path) -> Path | None:
         target = folder / f"{key}-{head.fingerprint[:12]}.npz"
         write_head(target, head, source={"file": found.path.name, "sha256": found.sha256 or ""})
         return target
-    if key in _NETWORKS:
+    if key in _NETWORKS and found.path.suffix.lower() != ".safetensors":
         target = folder / f"{key}-{(found.sha256 or '')[:12]}.safetensors"
         write_tensors(target, read_checkpoint_tensors(found.path))
         return target

@@ -65,7 +65,8 @@ def train_avatar(
         bind=request.bind,
         strategy=request.strategy,
     )
-    labels = None if request.consent is None else Labels(consent=request.consent)
+    consent = Labels.consent if request.consent is None else request.consent
+    labels = Labels(provenance=_held_out(frames), consent=consent)
     if viewer_port is None:
         return train(frames, output, settings, head=head, labels=labels, progress=progress)
     from vultus.viewer import watch_training
@@ -73,6 +74,18 @@ def train_avatar(
     with watch_training(frames, port=viewer_port) as monitor:
         watched = monitor.watching(progress)
         return train(frames, output, settings, head=head, labels=labels, progress=watched, control=monitor)
+
+
+def _held_out(capture: Capture) -> dict[str, object]:
+    """The cameras and timesteps that training does not see, so that an evaluation later knows them."""
+    cameras = sorted({view.camera for view in capture.val})
+    timesteps = sorted({view.timestep for view in capture.test})
+    if not cameras and not timesteps:
+        return {}
+    whole = capture.hold_out(cameras, timesteps)
+    # A capture may hold out single pictures, which cameras and timesteps cannot say.
+    exact = whole.val == capture.val and whole.test == capture.test
+    return {"held_out": {"cameras": cameras, "timesteps": timesteps}} if exact else {}
 
 
 def _open(folder: Path, given: str | None) -> tuple[Capture, HeadModel]:

@@ -1,0 +1,325 @@
+"""Measuring an avatar against a capture, or one sequence of pictures against another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vultus.errors import VultusError
+from vultus.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from vultus.avatars import Avatar
+    from vultus.captures import Capture
+    from vultus.evaluation.protocols import ProtocolName
+    from vultus.evaluation.session import Evaluation, Instruments
+    from vultus.heads import HeadModel
+    from vultus.networks.lpips import Lpips
+
+ProtocolChoice = Literal["held-out", "novel-view", "self-reenactment", "training", "all"]
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What `evaluate` may be asked for.
+
+    protocol: `held-out` is novel-view and self-reenactment, `all` training as well. hold_out_*: a split other than the
+    one the avatar was trained with. dilation: pixels by which the mask grows. cut_neck: count only what is above the
+    line at which the head model ends. most: at most so many pictures per protocol, evenly spread; 0: all. tracked:
+    render trained instants with tracked, not with fine-tuned, head parameters. networks: folder with LPIPS' weights.
+    lpips, lpips_rescale: its backbone, and whether its input is brought to [−1, 1]. keypoints: measure AKD, with
+    MediaPipe. heat_maps: write an error picture per picture. worst: how many frames the sheet has. overwrite: replace
+    an evaluation of something else.
+    """
+
+    protocol: ProtocolChoice = "held-out"
+    hold_out_cameras: tuple[int, ...] = ()
+    hold_out_timesteps: tuple[int, ...] = ()
+    dilation: int = 8
+    cut_neck: bool = False
+    most: int = 0
+    tracked: bool = False
+    networks: Path | None = None
+    lpips: Literal["alex", "vgg"] = "alex"
+    lpips_rescale: bool = True
+    keypoints: bool = False
+    heat_maps: bool = True
+    worst: int = 6
+    overwrite: bool = False
+
+
+def evaluate(
+    avatar: Avatar,
+    capture: Capture,
+    output: Path,
+    request: EvaluateRequest | None = None,
+    *,
+    instruments: Instruments | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Compare what an avatar renders with the pictures of a capture, over white.
+
+    Writes `evaluation.json`, `evaluation.md`, `worst_frames.png`, `errors/` and `views.jsonl` into `output`.
+    Interrupted, the same call goes on where it stopped.
+
+    Args:
+        instruments: the caller's own, such as a face-recognition network. LPIPS and keypoints are added as requested.
+
+    Raises:
+        VultusError: no picture belongs to the protocol, a picture cannot be read, the networks' folder lacks LPIPS'
+            weights, or `output` holds another evaluation.
+    """
+    from vultus.evaluation.comparisons import MaskRule, avatar_comparisons
+    from vultus.evaluation.protocols import PROTOCOLS
+    from vultus.exports.provenance import avatar_id
+
+    request = request or EvaluateRequest()
+    capture, split = _split(avatar, capture, request)
+    protocols: list[ProtocolName] = [
+        name
+        for name in PROTOCOLS
+        if request.protocol in (name, "all") or (request.protocol == "held-out" and name != "training")
+    ]
+    rule = MaskRule(request.dilation, request.cut_neck)
+    comparisons = avatar_comparisons(avatar, capture, protocols, mask=rule, most=request.most, tracked=request.tracked)
+    if not comparisons:
+        raise VultusError(
+            f"{capture.root}: has no picture for the protocol {request.protocol}: nothing is held out. Name cameras or "
+            "timesteps with --hold-out-cameras or --hold-out-timesteps, or measure the training pictures with "
+            "--protocol training"
+        )
+    identity = avatar_id(avatar)
+    labels = getattr(avatar, "labels", None)
+    method = labels.provenance.get("method") if labels is not None else None
+    return _run(
+        comparisons,
+        Path(output),
+        request,
+        instruments,
+        progress,
+        subject=capture.root.name,
+        decided_by={
+            "avatar": identity,
+            "capture": _capture_id(capture),
+            "split": split,
+            "dilation": rule.dilation,
+            "cut_neck": rule.cut_neck,
+            "tracked": request.tracked,
+        },
+        described={
+            "avatar": f"{avatar.kind}, {identity[:12]}, on the head model {avatar.head.name}",
+            **({"made by": str(method)} if method else {}),
+            "capture": f"{capture.root.name}, cameras {', '.join(map(str, capture.camera_indices))}",
+            "split": split,
+            "poses": "tracked" if request.tracked else "fine-tuned in training where the avatar has them, else tracked",
+            "mask": f"the capture's, dilated by {rule.dilation} px{', cut off at the neck' if rule.cut_neck else ''}",
+            "background": "white",
+        },
+    )
+
+
+def evaluate_pictures(
+    pictures: Path,
+    targets: Path,
+    output: Path,
+    request: EvaluateRequest | None = None,
+    *,
+    instruments: Instruments | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Compare two folders of pictures, or two videos, in order; everything else as `evaluate`, without masks.
+
+    Raises:
+        VultusError: not pictures, not the same number of them, not the same sizes, or as `evaluate`.
+    """
+    from vultus.evaluation.comparisons import picture_comparisons
+    from vultus.files import sha256_of
+
+    request = request or EvaluateRequest()
+    comparisons = picture_comparisons(pictures, targets, most=request.most)
+    places = {"pictures": Path(pictures), "targets": Path(targets)}
+    return _run(
+        comparisons,
+        Path(output),
+        request,
+        instruments,
+        progress,
+        subject=Path(pictures).name,
+        decided_by={name: sha256_of(p) if p.is_file() else str(p.resolve()) for name, p in places.items()},
+        described={**{name: str(path) for name, path in places.items()}, "mask": "none"},
+    )
+
+
+def open_and_evaluate(
+    subject: Path,
+    against: Path,
+    output: Path | None = None,
+    request: EvaluateRequest | None = None,
+    *,
+    head: str | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """`evaluate` for the folders of an avatar (or its run) and of a capture; `evaluate_pictures` for pictures.
+
+    output: default: `evaluation` in the run folder, else a folder beside the avatar.
+
+    Raises:
+        VultusError: as `evaluate`, or a folder that is neither.
+    """
+    from vultus.avatars import load
+    from vultus.captures import layout_of, open_capture
+    from vultus.heads.load import load_head
+
+    subject, against = Path(subject), Path(against)
+    for path in (subject, against):
+        if not path.exists():
+            raise VultusError(f"{path}: there is no such file or folder")
+    output = output or _beside(subject)
+    if against.is_file() or layout_of(against) is None:
+        if _is_avatar(subject):
+            raise VultusError(f"{against}: is not a capture; an avatar is evaluated against a capture folder")
+        return evaluate_pictures(subject, against, output, request, progress=progress)
+    model: HeadModel | None = None if head is None else load_head(head)
+    avatar = load(subject, head=model)
+    return evaluate(avatar, open_capture(against, avatar.head), output, request, progress=progress)
+
+
+def load_lpips(folder: Path, backbone: Literal["alex", "vgg"] = "alex") -> Lpips:
+    """LPIPS from a folder that holds its backbone's and its linear layers' weights, found by what is in the files.
+
+    Raises:
+        VultusError: one of the two is not there, or damaged.
+    """
+    from vultus.networks.lpips import Lpips
+    from vultus.workflows.assets import read_weights, recognise_file
+
+    if not folder.is_dir():
+        raise VultusError(f"{folder}: is not a folder; give one with the weights that LPIPS needs")
+    suffixes = (".pth", ".pt", ".ckpt", ".safetensors")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes)
+    found = {recognise_file(file): file for file in files}
+    keys = (_BACKBONES[backbone][0], f"lpips-{backbone}")
+    for key, title in zip(keys, (_BACKBONES[backbone][1], "LPIPS' linear layers"), strict=True):
+        if key not in found:
+            raise VultusError(
+                f"{folder}: holds no weights of {title} for LPIPS ({backbone}); `vultus assets` says who offers them"
+            )
+    features, linear = (read_weights(found[key]) for key in keys)
+    return Lpips(backbone, features, linear, where=str(folder))
+
+
+_BACKBONES = {"alex": ("alexnet", "AlexNet (ImageNet)"), "vgg": ("vgg16", "VGG-16 (ImageNet)")}
+
+
+def _run(
+    comparisons: list[Any],
+    output: Path,
+    request: EvaluateRequest,
+    instruments: Instruments | None,
+    progress: Progress,
+    *,
+    subject: str,
+    decided_by: dict[str, Any],
+    described: dict[str, str],
+) -> Evaluation:
+    from vultus.evaluation.session import Outputs, run_comparisons
+
+    instruments, missing = _completed(instruments, request)
+    used = {
+        "lpips": None if instruments.perceptual is None else instruments.perceptual.description,
+        "keypoints": None if instruments.detector is None else instruments.detector.name,
+        "identity": None if instruments.identity is None else instruments.identity.name,
+        "expression": None if instruments.expression is None else instruments.expression.name,
+    }
+    described |= {name: text for name, text in used.items() if text is not None}
+    return run_comparisons(
+        comparisons,
+        Outputs(output, request.heat_maps, request.worst, request.overwrite),
+        instruments,
+        subject=subject,
+        decided_by=decided_by | used,
+        described=described,
+        not_measured=missing,
+        progress=progress,
+    )
+
+
+def _completed(given: Instruments | None, request: EvaluateRequest) -> tuple[Instruments, dict[str, str]]:
+    """The caller's instruments with those the request asks for, and what is missing then."""
+    from vultus.evaluation.measures import PerceptualSettings
+    from vultus.evaluation.session import Instruments
+
+    made = given or Instruments()
+    if made.perceptual is None and request.networks is not None:
+        network = load_lpips(request.networks, request.lpips)
+        made = replace(made, perceptual=PerceptualSettings(network, request.lpips_rescale))
+    if made.detector is None and request.keypoints:
+        from vultus.tracking.detectors import mediapipe_detector
+
+        made = replace(made, detector=mediapipe_detector())
+    weights = f"{_BACKBONES[request.lpips][1]} and of LPIPS' linear layers"
+    needs = {
+        "LPIPS": (made.perceptual, f"needs the weights of {weights} in a folder: --networks FOLDER"),
+        "AKD": (made.detector, "needs MediaPipe; ask for it with --keypoints"),
+        "identity similarity": (made.identity, "needs a face-recognition network, as Instruments.identity in Python"),
+        "expression distance": (made.expression, "needs an expression network, as Instruments.expression in Python"),
+    }
+    return made, {name: why for name, (instrument, why) in needs.items() if instrument is None}
+
+
+def _is_avatar(path: Path) -> bool:
+    return any((path / inner / "avatar.json").is_file() for inner in (".", "avatar"))
+
+
+def _beside(subject: Path) -> Path:
+    if (subject / "avatar" / "avatar.json").is_file():
+        return subject / "evaluation"
+    if subject.name == "avatar":
+        return subject.parent / "evaluation"
+    return subject.with_name(f"{subject.stem}_evaluation")
+
+
+def _split(avatar: Avatar, capture: Capture, request: EvaluateRequest) -> tuple[Capture, str]:
+    """The capture with the split asked for, else the one the avatar was trained with, else its own; and which."""
+    if request.hold_out_cameras or request.hold_out_timesteps:
+        chosen = capture.hold_out(request.hold_out_cameras, request.hold_out_timesteps)
+        return chosen, _said("as asked", request.hold_out_cameras, request.hold_out_timesteps)
+    labels = getattr(avatar, "labels", None)
+    held_out = labels.provenance.get("held_out") if labels is not None else None
+    if isinstance(held_out, Mapping):
+        cameras, timesteps = (_whole_numbers(held_out.get(key)) for key in ("cameras", "timesteps"))
+        there = {view.timestep for view in capture.views}
+        if (cameras or timesteps) and set(cameras) <= set(capture.camera_indices) and set(timesteps) <= there:
+            return capture.hold_out(cameras, timesteps), _said("as in training", cameras, timesteps)
+    return capture, "the capture's own"
+
+
+def _said(how: str, cameras: tuple[int, ...], timesteps: tuple[int, ...]) -> str:
+    parts = [f"cameras {', '.join(map(str, cameras))}"] if cameras else []
+    if timesteps:
+        parts.append(f"{len(timesteps)} timesteps from {min(timesteps)} to {max(timesteps)}")
+    return f"{how}: {' and '.join(parts)} held out"
+
+
+def _whole_numbers(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple):
+        return ()
+    return tuple(entry for entry in value if isinstance(entry, int) and not isinstance(entry, bool))
+
+
+def _capture_id(capture: Capture) -> dict[str, Any]:
+    """What tells one capture from another without reading its pictures."""
+    digest = hashlib.sha256()
+    params = capture.motion.params
+    for tensor in (params.identity, params.expression, params.translation, *(c.K for c in capture.cameras.values())):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "name": capture.root.name,
+        "source": None if capture.source is None else capture.source.sha256,
+        "head": capture.head_fingerprint,
+        "motion_and_cameras": digest.hexdigest(),
+        "views": len(capture.views),
+    }
