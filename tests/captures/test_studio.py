@@ -10,26 +10,29 @@ import pytest
 import torch
 
 from vultus.cameras import Camera
-from vultus.captures.studio import LABELS, Shot, Stage, Studio, make_person, studio_rig
+from vultus.captures.studio import LABELS, Shot, Stage, Studio, make_person, random_lighting, studio_rig
 from vultus.captures.studio.mistaken import mistracked, static_offset
+from vultus.captures.studio.solids import ball, tube
+from vultus.captures.studio.surface import anatomy_of
+from vultus.captures.studio.wardrobe import dressed
 from vultus.errors import VultusError
 from vultus.heads.load import load_head
-from vultus.meshes import closest_points
+from vultus.meshes import closest_points, face_normals
 from vultus.motion import Motion
 from vultus.rotations import axis_angle_to_matrix
 
 SIZE = 128
 
 
-@pytest.fixture(scope="module")
-def stage() -> Stage:
+@pytest.fixture(scope="module", params=[False, True], ids=["painted", "dressed"])
+def stage(request: pytest.FixtureRequest) -> Stage:
     head = load_head()
     person = make_person(3, head)
     pose = replace(head.neutral(), identity=person.identity)
     pose = replace(
         pose, joints={**pose.joints, "neck": torch.tensor([0.0, 0.3, 0.05]), "jaw": torch.tensor([0.2, 0, 0])}
     )
-    return Studio(head, person, size=SIZE).pose(pose)
+    return Studio(head, person, random_lighting(1), wardrobe=request.param, size=SIZE).pose(pose)
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +74,24 @@ def test_depth_leads_back_to_the_surface(stage: Stage, camera: Camera, shot: Sho
     assert float(np.abs(nearest.distances).max()) < 2e-5
 
 
-def test_labels_and_uv_cover_what_depth_covers_and_normals_face_the_camera(camera: Camera, shot: Shot) -> None:
+def test_labels_and_uv_cover_what_depth_covers_and_normals_face_the_camera(
+    stage: Stage, camera: Camera, shot: Shot
+) -> None:
     truth = shot.truth
     assert truth is not None
     shown = truth.depth > 0
-    assert torch.equal(truth.labels > 0, shown)
-    assert torch.equal(truth.uv[..., 0] >= 0, shown)
+    hair = (truth.labels == LABELS.index("hair")) | (truth.labels == LABELS.index("beard"))
+    assert torch.equal((truth.labels > 0) & ~hair, shown & ~hair)
+    assert bool((truth.uv[..., 0] >= 0)[shown & (truth.labels == LABELS.index("lips"))].all())
+    assert not bool((truth.uv[..., 0] >= 0)[~shown].any())
+    worn = torch.isin(truth.labels, torch.tensor([LABELS.index(name) for name in ("glasses", "hat", "cloth")]))
+    if len(stage.faces) > len(stage.studio.head.faces):
+        assert bool((truth.uv[..., 0] < 0)[worn].all())
     lengths = truth.normals.norm(dim=-1)
     assert torch.allclose(lengths[shown], torch.ones(int(shown.sum())), atol=1e-4)
     assert float(lengths[~shown].abs().max()) == 0
     facing = truth.normals[shown] @ camera.world_to_camera[2, :3]
-    assert float((facing < 0.2).float().mean()) > 0.97
+    assert float((facing < 0.2).float().mean()) > 0.95
     assert {LABELS[int(number)] for number in truth.labels.unique()} >= {"background", "skin", "neck", "eyes", "lips"}
 
 
@@ -92,8 +102,13 @@ def test_coverage_is_full_inside_and_agrees_with_the_depth(shot: Shot) -> None:
     shown = truth.depth > 0
     assert float(alpha[shown].min()) > 0
     inside = torch.nn.functional.max_pool2d((~shown).float()[None, None], 3, 1, 1)[0, 0] == 0
-    assert bool((alpha[inside] == 1).all())
-    assert abs(float(alpha.sum()) - float(shown.sum())) < 0.01 * float(shown.sum())
+    # Between a collar and a neck, a quarter of a pixel may show what is behind.
+    assert float((alpha[inside] > 1 - 1e-6).float().mean()) > 0.995
+    hair = (truth.labels == LABELS.index("hair")) | (truth.labels == LABELS.index("beard"))
+    assert bool((alpha[(truth.labels > 0)] > 0).all())
+    assert bool((alpha[hair] > 0.2).all())
+    if not bool((hair & ~shown).any()):
+        assert abs(float(alpha.sum()) - float(shown.sum())) < 0.01 * float(shown.sum())
 
 
 def test_landmarks_lie_on_what_they_name(stage: Stage, shot: Shot, camera: Camera) -> None:
@@ -102,7 +117,7 @@ def test_landmarks_lie_on_what_they_name(stage: Stage, shot: Shot, camera: Camer
     points, weights = stage.landmarks(camera, "ibug68")
     assert float(weights.mean()) > 0.5
     # The iris centres are on eyes, the middle of the lips on the lips or in the mouth.
-    for numbers, allowed in (((68, 69), {"eyes"}), ((51, 57), {"lips", "skin", "mouth"})):
+    for numbers, allowed in (((68, 69), {"eyes", "glasses", "hair"}), ((51, 57), {"lips", "skin", "mouth"})):
         for number in numbers:
             if weights[number] > 0:
                 column, row = points[number].floor().long().tolist()
@@ -158,3 +173,36 @@ def test_tracking_errors_have_the_stated_size_and_hide_the_offset() -> None:
         shifts.append(float(moved.square().sum(-1).mean()))
     assert math.degrees(np.mean(turns) ** 0.5) == pytest.approx(0.5, rel=0.35)
     assert np.mean(shifts) ** 0.5 == pytest.approx(0.001, rel=0.35)
+
+
+@pytest.mark.parametrize("solid", ["tube", "ring", "ball"])
+def test_solids_are_turned_outwards(solid: str) -> None:
+    angle = np.arange(40) / 40 * 2 * np.pi
+    circle = np.stack([9 * np.cos(angle), 0 * angle, 9 * np.sin(angle)], axis=1)
+    meshes = {
+        "tube": lambda: tube(np.array([[0.0, y, 0.1 * y] for y in range(9)]), 2.0),
+        "ring": lambda: tube(circle, 1.0, closed=True),
+        "ball": lambda: ball(np.array([5.0, 2.0, 1.0]), 3.0),
+    }
+    vertices, faces = meshes[solid]()
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    volume = (a * np.cross(b, c)).sum() / 6
+    expected = {"tube": 60.0, "ring": 2 * np.pi**2 * 9, "ball": 4 / 3 * np.pi * 27}[solid]
+    assert volume == pytest.approx(expected, rel=0.2)
+
+
+def test_clothes_face_outwards() -> None:
+    head = load_head()
+    rest = head.pose(head.neutral()).vertices
+    person = make_person(4, head)
+    person = replace(person, clothes=replace(person.clothes, hat="cap", glasses="square", earrings="hoops"))
+    for garment in dressed(person, rest, anatomy_of(head), head.faces):
+        if garment.label in ("cloth", "hat"):
+            middle = garment.vertices[garment.faces].mean(1)
+            outward = (
+                middle - torch.tensor([0.0, 0.0, -0.02])
+                if garment.label == "hat"
+                else middle * torch.tensor([1.0, 0, 1])
+            )
+            agree = (face_normals(garment.vertices, garment.faces) * outward).sum(-1) > 0
+            assert float(agree.float().mean()) > 0.75

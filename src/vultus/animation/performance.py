@@ -24,7 +24,7 @@ _MOUTHS: tuple[Pose, ...] = (
     {"jawRight": 0.5, "mouthRight": 0.4},
 )
 _SECONDS_EACH = 0.24
-_LIDS = pair("eyeBlink", 0.10) | pair("eyeSquint", 0.08)
+_LIDS = pair("eyeBlink", 0.17) | pair("eyeSquint", 0.08)
 """Eyes at rest: open, but not stared open."""
 
 

@@ -118,7 +118,7 @@ def _planned(settings: SynthSettings, head: SkinnedHead) -> _Plan:
     person = make_person(seed, head)
     cameras = studio_rig(settings.cameras, settings.size)
     lighting = random_lighting(seed) if preset.world_lights else studio_lighting()
-    studio = Studio(head, person, lighting, size=settings.size)
+    studio = Studio(head, person, lighting, wardrobe=preset.wardrobe, size=settings.size)
     acted = performance(head, settings.timesteps, fps=settings.fps, seed=seed)
     offset = static_offset(head, seed, metres=preset.offset) if preset.offset else None
     params = replace(acted.params, identity=person.identity, offset=offset)

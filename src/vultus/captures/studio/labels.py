@@ -7,7 +7,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vultus.captures.studio import surface
-from vultus.heads.model import HeadModel
+from vultus.captures.studio.painting import beard_zone, shirt_weight
+from vultus.captures.studio.people import Person
+from vultus.captures.studio.surface import Surface
 
 LABELS: tuple[str, ...] = (
     "background", "skin", "neck", "ears", "lips", "mouth", "eyes", "brows", "hair", "beard", "glasses", "hat",
@@ -15,34 +17,30 @@ LABELS: tuple[str, ...] = (
 )  # fmt: skip
 """Names of the numbers in a label image; `mouth` is teeth, tongue and what is around them."""
 NUMBER = {name: number for number, name in enumerate(LABELS)}
+_PARTS = (
+    (surface.EAR, "ears"), (surface.MOUTH_BAG, "mouth"), (surface.TEETH_UPPER, "mouth"), (surface.TEETH_LOWER, "mouth"),
+    (surface.TONGUE, "mouth"), (surface.LEFT_EYE, "eyes"), (surface.RIGHT_EYE, "eyes"),
+)  # fmt: skip
 
 
-def face_labels(head: HeadModel, *, hair_painted: bool, shirt_painted: bool, bald: bool) -> Int[Tensor, "F"]:
-    """Label of every triangle of a head model."""
-    anatomy = surface.anatomy_of(head)
-    part = anatomy.part[head.faces].amax(1)
-    middle = anatomy.position[head.faces].mean(1)
-    label = torch.full((len(head.faces),), NUMBER["skin"])
-    is_skin = part == surface.SKIN
+def texel_labels(texels: Surface, person: Person, *, shirt_painted: bool) -> Int[Tensor, "N"]:
+    """Label of every texel of the head: parts of the mesh, and what is painted on the skin."""
+    p, is_skin = texels.position, texels.part == surface.SKIN
+    label = torch.full((len(p),), NUMBER["skin"])
+
+    def put(chosen: Tensor, name: str) -> None:
+        label[chosen] = NUMBER[name]
+
     # Below and behind the jaw.
-    below = middle[:, 1] < -112 + 0.55 * (40 - middle[:, 2]).clamp(0, 90)
-    label[is_skin & below] = NUMBER["neck"]
-    for number, name in ((surface.EAR, "ears"), (surface.LID, "skin"), (surface.MOUTH_BAG, "mouth")):
-        label[part == number] = NUMBER[name]
-    for number in (surface.TEETH_UPPER, surface.TEETH_LOWER, surface.TONGUE):
-        label[part == number] = NUMBER["mouth"]
-    label[(part == surface.LEFT_EYE) | (part == surface.RIGHT_EYE)] = NUMBER["eyes"]
-    places = anatomy.places()
-    from vultus.heads.builtin.sculpt.colours import brow_weight, hair_weight
-
-    def share(values) -> Tensor:
-        return torch.from_numpy(values).float()[head.faces].mean(1)
-
-    label[is_skin & (anatomy.lip[head.faces].mean(1) > 0.5)] = NUMBER["lips"]
-    if hair_painted:
-        label[is_skin & (share(brow_weight(places)) > 0.4)] = NUMBER["brows"]
-        if not bald:
-            label[is_skin & (share(hair_weight(places)) > 0.5)] = NUMBER["hair"]
+    put(is_skin & (p[:, 1] < -112 + 0.55 * (40 - p[:, 2]).clamp(0, 90)), "neck")
+    if person.hair.beard not in ("none", "stubble"):
+        put(is_skin & (beard_zone(p, person.hair.beard) > 0.5), "beard")
+    put(is_skin & (texels.lip > 0.5), "lips")
+    put(is_skin & (texels.brow * person.hair.brow_density > 0.4), "brows")
+    if person.hair.style != "bald":
+        put(is_skin & (texels.scalp > 0.5), "hair")
+    for number, name in _PARTS:
+        put(texels.part == number, name)
     if shirt_painted:
-        label[is_skin & (middle[:, 1] < -168)] = NUMBER["cloth"]
+        put(shirt_weight(texels) > 0.5, "cloth")
     return label

@@ -94,9 +94,9 @@ def _skin(surface: Surface, person: Person) -> Float[Tensor, "N 3"]:
     blood = blood + 0.45 * skin.blemishes * red
     rng = np.random.default_rng(skin.seed)
     for _ in range(skin.moles):
-        cx, cy, size = rng.uniform(-58, 58), rng.uniform(-150, 60), rng.uniform(0.7, 1.7)
+        cx, cy, size = rng.uniform(-58, 58), rng.uniform(-150, 60), rng.uniform(0.5, 1.1)
         distance = torch.hypot(p[:, 0] - cx, y - cy)
-        melanin = melanin + 0.8 * smoothstep(size * 1.2, size * 0.6, distance) * front
+        melanin = melanin + 0.55 * smoothstep(size * 1.3, size * 0.6, distance) * front
     # Lips.
     lip = smoothstep(0.25, 0.75, surface.lip + 0.08 * fine)
     blood = blood * (1 - 0.5 * lip) + lip * (0.25 + 0.55 * skin.lip_blood)
@@ -135,7 +135,7 @@ def _gloss(surface: Surface, person: Person) -> Float[Tensor, "N"]:
     fine, finest = surface.noises[0, 2], surface.noises[1, 3]
     oily = 0.45 + 0.7 * spot(0, 45, 32, 22) + 0.8 * spot(0, -18, 9, 26) + 0.35 * spot(40, -20, 12, 12)
     gloss = 0.055 * person.skin.oil * oily * (1 + 0.8 * fine + 0.9 * finest).clamp_min(0)
-    return gloss + 0.13 * smoothstep(0.4, 0.9, surface.lip)
+    return gloss + 0.06 * smoothstep(0.4, 0.9, surface.lip)
 
 
 def _over(color: Tensor, top: Tensor, weight: Tensor) -> Tensor:
@@ -243,17 +243,24 @@ def _eyes(surface: Surface, person: Person, color: Tensor, gloss: Tensor) -> Non
         gloss[own] = 0.5
 
 
-def _shirt(surface: Surface, person: Person, color: Tensor, gloss: Tensor) -> None:
-    """A collar and a shirt on the bust, in place."""
+def shirt_weight(surface: Surface) -> Float[Tensor, "N"]:
+    """1 on the shirt that is painted on the bust."""
     p = surface.position
-    y, z = p[:, 1], p[:, 2]
-    edge = -168 + 0.22 * (-20 - z) + (0.16 * (40 - p[:, 0].abs()).clamp(0, 40) * -smoothstep(0, 20, z))
-    edge = edge - 4.0
-    weight = smoothstep(0.8, -0.8, y - edge) * surface.is_skin
-    weave = (
-        cloth_color(person, p[:, 0], y, z) * (1 + 0.10 * surface.noises[0, 3] + 0.10 * surface.noises[1, 2])[:, None]
-    )
-    hem = 1 - 0.35 * torch.exp(-(((y - edge + 3.2) / 0.8) ** 2))
+    return smoothstep(0.8, -0.8, p[:, 1] - _hem(p)) * surface.is_skin
+
+
+def _hem(p: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+    """Height of the shirt's upper edge: lower in front."""
+    front = smoothstep(0, 20, p[:, 2]) * (40 - p[:, 0].abs()).clamp(0, 40)
+    return -172 + 0.22 * (-20 - p[:, 2]) - 0.16 * front
+
+
+def _shirt(surface: Surface, person: Person, color: Tensor, gloss: Tensor) -> None:
+    """A shirt on the bust, in place."""
+    p, weight = surface.position, shirt_weight(surface)
+    grain = 1 + 0.10 * (surface.noises[0, 3] + surface.noises[1, 2])
+    weave = cloth_color(person, p[:, 0], p[:, 1], p[:, 2]) * grain[:, None]
+    hem = 1 - 0.35 * torch.exp(-(((p[:, 1] - _hem(p) + 3.2) / 0.8) ** 2))
     color[:] = _over(color, weave * hem[:, None], weight)
     gloss[:] = gloss * (1 - weight)
 
@@ -267,7 +274,7 @@ def cloth_color(person: Person, x: Tensor, y: Tensor, z: Tensor) -> Float[Tensor
         share = smoothstep(0.30, 0.36, ((y / 16) % 1 - 0.5).abs() * 1.0)
     elif clothes.pattern == "checks":
         share = 0.5 * smoothstep(0.22, 0.28, ((y / 22) % 1 - 0.5).abs()) + 0.5 * smoothstep(
-            0.22, 0.28, ((around / 22) % 1 - 0.5).abs()
+            0.22, 0.28, ((x / 22) % 1 - 0.5).abs()
         )
     elif clothes.pattern == "melange":
         share = (0.12 + 0.12 * (y * 2.1 + (around * 0.7).sin()).sin() * (around * 1.9).sin()).clamp(0, 1)

@@ -175,12 +175,12 @@ def _skin(rng: np.random.Generator, melanin: float, age: float, male: float) -> 
     light = float(np.clip(1 - melanin / 0.5, 0, 1))
     return Skin(
         melanin=melanin,
-        blood=float(rng.uniform(0.02, 0.22) * (0.5 + 0.5 * light)),
+        blood=float(rng.uniform(0.12, 0.36) * (0.6 + 0.4 * light)),
         blush=float(rng.uniform(0.15, 0.9) * (0.35 + 0.65 * light)),
         lip_blood=float(rng.uniform(0.35, 0.9)),
         lip_melanin=float(rng.uniform(0.0, 0.16) + 0.1 * melanin),
         freckles=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.08 + 0.28 * light else 0.0,
-        moles=int(rng.poisson(2.2)),
+        moles=int(rng.poisson(1.1)),
         blemishes=float(rng.beta(1.2, 3.0)),
         tired=float(rng.beta(1.5, 2.5)),
         age=age,
@@ -217,7 +217,7 @@ def _hair(rng: np.random.Generator, melanin: float, age: float, male: float) -> 
     return Hair(
         style=style,
         color=_triple(color),
-        brow_color=_triple(dark * 0.9),
+        brow_color=_triple(0.75 * dark + 0.25 * np.array([0.20, 0.12, 0.07])),
         brow_density=float(rng.uniform(0.55, 1.0)),
         length=float(length),
         volume=float(rng.uniform(0.2, 1)),
