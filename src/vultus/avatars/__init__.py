@@ -13,7 +13,7 @@ from vultus.files import read_json
 if TYPE_CHECKING:
     from vultus.heads.model import HeadModel
 
-__all__ = ["Avatar", "Rendering", "SplatAvatar", "load"]
+__all__ = ["Avatar", "Rendering", "SplatAvatar", "is_avatar", "load"]
 
 _READERS = {
     "oneshot": ("vultus.avatars.oneshot.folder", "load_oneshot"),
@@ -23,7 +23,7 @@ _READERS = {
 
 
 def load(folder: str | Path, *, head: HeadModel | None = None) -> Avatar:
-    """Open an avatar folder (or the run folder that holds it).
+    """Open an avatar folder (or the run folder that holds it), or a trained avatar of GaussianAvatars.
 
     Args:
         head: the head model the avatar was made with, where it is not the built-in one (FLAME is the user's file).
@@ -34,6 +34,10 @@ def load(folder: str | Path, *, head: HeadModel | None = None) -> Avatar:
     folder = Path(folder)
     if not (folder / "avatar.json").is_file() and (folder / "avatar" / "avatar.json").is_file():
         folder = folder / "avatar"
+    if not (folder / "avatar.json").is_file() and _is_published(folder):
+        from vultus.avatars.rigged.published import load_published
+
+        return load_published(folder, head)
     if not folder.is_dir():
         raise VultusError(f"{folder}: no such folder. Give the folder of an avatar, which holds avatar.json")
     path = folder / "avatar.json"
@@ -47,3 +51,18 @@ def load(folder: str | Path, *, head: HeadModel | None = None) -> Avatar:
         )
     module, reader = _READERS[kind]
     return getattr(importlib.import_module(module), reader)(folder, description, head)
+
+
+def is_avatar(folder: str | Path) -> bool:
+    """Whether `load` finds an avatar there, of whatever kind; not whether it can be read."""
+    folder = Path(folder)
+    return any((folder / inner / "avatar.json").is_file() for inner in (".", "avatar")) or _is_published(folder)
+
+
+def _is_published(path: Path) -> bool:
+    # Looked at first by name, so that most paths import nothing.
+    if not any((path / name).exists() for name in ("point_cloud", "point_cloud.ply")) and path.suffix != ".ply":
+        return False
+    from vultus.avatars.rigged.published import is_published
+
+    return is_published(path)

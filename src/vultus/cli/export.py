@@ -19,8 +19,11 @@ def export(
     axes: Literal["rub", "rdf"] | None = None,
     sh_degree: int | None = None,
     spz_version: Literal[2, 3] = 3,
+    layout: Literal["gaussian-avatars", "vultus"] | None = None,
 ) -> None:
     """Write an avatar, posed, as Gaussian splats for other programs: .ply, .compressed.ply, .splat, .spz or .glb.
+
+    With --layout, write the whole avatar, to be animated and trained further, as a folder.
 
     Args:
         avatar: Folder of the avatar.
@@ -33,6 +36,8 @@ def export(
         axes: rub: y up, z to the viewer; rdf: y down, z away; default: what other programs expect of the format.
         sh_degree: Highest degree of spherical harmonics; default: all there are and the format holds.
         spz_version: Version of an .spz file.
+        layout: OUTPUT is a folder: gaussian-avatars: as GaussianAvatars saves its own (needs an avatar on FLAME);
+            vultus: ours, for avatars that were opened from another layout.
     """
     from vultus.animation import Retargeting, load_driver
     from vultus.avatars import load
@@ -41,6 +46,13 @@ def export(
     from vultus.heads.load import load_head
     from vultus.splats.formats import format_suffix
 
+    if layout is not None:
+        from vultus.exports.folders import export_folder
+
+        for sentence in export_folder(load(avatar, head=None if head is None else load_head(head)), output, layout):
+            print(f"note           {sentence}")
+        print(f"avatar         {output}")
+        return
     format_suffix(output)  # a wrong name is said before a driver is tracked for a minute
     opened = load(avatar, head=None if head is None else load_head(head))
     with progress_bars() as progress:

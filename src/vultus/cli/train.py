@@ -24,6 +24,7 @@ def train(
     hold_out_timesteps: tuple[int, ...] = (),
     seed: int = 0,
     consent: str | None = None,
+    start_from: Path | None = None,
     view: Annotated[int | None, arg(metavar="PORT")] = None,
 ) -> None:
     """Train an avatar from a capture that `vultus track` made (or a GaussianAvatars export).
@@ -48,6 +49,8 @@ def train(
         hold_out_timesteps: Timesteps to leave out for evaluation.
         seed: Seed of everything random.
         consent: What the person agreed to, in your words; kept in the avatar and in the metadata of its videos.
+        start_from: Go on with this avatar of the same person instead of starting anew: the folder of one of ours, or a
+            trained one of GaussianAvatars. Positions move at the rate that training ends with.
         view: Show the training in the browser on this port of the loopback interface; 0 takes any free one.
     """
     from vultus.cli.terminal import progress_bars
@@ -65,6 +68,7 @@ def train(
         seed=seed,
         head=head,
         consent=consent,
+        start_from=start_from,
     )
     with progress_bars() as progress:
         train_avatar(capture, output, request, viewer_port=view, progress=progress)

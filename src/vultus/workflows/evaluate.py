@@ -169,7 +169,7 @@ def open_and_evaluate(
     Raises:
         VultusError: as `evaluate`, or a folder that is neither.
     """
-    from vultus.avatars import load
+    from vultus.avatars import is_avatar, load
     from vultus.captures import layout_of, open_capture
     from vultus.heads.load import load_head
 
@@ -179,7 +179,7 @@ def open_and_evaluate(
             raise VultusError(f"{path}: there is no such file or folder")
     output = output or _beside(subject)
     if against.is_file() or layout_of(against) is None:
-        if _is_avatar(subject):
+        if is_avatar(subject):
             raise VultusError(f"{against}: is not a capture; an avatar is evaluated against a capture folder")
         return evaluate_pictures(subject, against, output, request, progress=progress)
     model: HeadModel | None = None if head is None else load_head(head)
@@ -268,10 +268,6 @@ def _completed(given: Instruments | None, request: EvaluateRequest) -> tuple[Ins
         "expression distance": (made.expression, "needs an expression network, as Instruments.expression in Python"),
     }
     return made, {name: why for name, (instrument, why) in needs.items() if instrument is None}
-
-
-def _is_avatar(path: Path) -> bool:
-    return any((path / inner / "avatar.json").is_file() for inner in (".", "avatar"))
 
 
 def _beside(subject: Path) -> Path:

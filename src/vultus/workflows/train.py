@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vultus.errors import VultusError
 from vultus.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vultus.avatars import Avatar
+    from vultus.avatars.rigged import RiggedAvatar
     from vultus.captures import Capture
     from vultus.heads.model import HeadModel
 
@@ -33,6 +35,8 @@ class TrainRequest:
     """What the person agreed to, for the avatar's `consent`; None: as it is."""
     strategy: Literal["default", "mcmc"] = "default"
     """How Gaussians are added, moved and removed."""
+    start_from: Path | None = None
+    """An avatar of this person to go on with: ours, or a trained one of GaussianAvatars."""
 
 
 def train_avatar(
@@ -67,13 +71,26 @@ def train_avatar(
     )
     consent = Labels.consent if request.consent is None else request.consent
     labels = Labels(provenance=_held_out(frames), consent=consent)
+    start = None if request.start_from is None else _avatar_to_continue(request.start_from, head)
     if viewer_port is None:
-        return train(frames, output, settings, head=head, labels=labels, progress=progress)
+        return train(frames, output, settings, head=head, labels=labels, start_from=start, progress=progress)
     from vultus.viewer import watch_training
 
     with watch_training(frames, port=viewer_port) as monitor:
         watched = monitor.watching(progress)
-        return train(frames, output, settings, head=head, labels=labels, progress=watched, control=monitor)
+        return train(
+            frames, output, settings, head=head, labels=labels, start_from=start, progress=watched, control=monitor
+        )
+
+
+def _avatar_to_continue(folder: Path, head: HeadModel) -> RiggedAvatar:
+    from vultus.avatars import load
+    from vultus.avatars.rigged import RiggedAvatar
+
+    avatar = load(folder, head=head)
+    if not isinstance(avatar, RiggedAvatar):
+        raise VultusError(f"{folder}: is an avatar of the kind {avatar.kind}; only rigged ones can be trained further")
+    return avatar
 
 
 def _held_out(capture: Capture) -> dict[str, object]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vultus import __version__
 from vultus.avatars.folders import check_replaceable, renewed_labels
+from vultus.avatars.rigged.continuing import continued_capture, continued_settings, continued_start
 from vultus.avatars.rigged.model import Labels, RiggedAvatar
 from vultus.avatars.rigged.settings import PresetName, RiggedSettings, preset
 from vultus.avatars.rigged.start import start_avatar
@@ -13,6 +14,7 @@ from vultus.avatars.rigged.supervision import Supervision
 from vultus.avatars.rigged.task import RiggedTask
 from vultus.captures import Capture
 from vultus.errors import VultusError
+from vultus.files import tensors_fingerprint
 from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel
 from vultus.progress import Progress, silent
@@ -29,6 +31,7 @@ def train(
     labels: Labels | None = None,
     progress: Progress = silent,
     control: Control | None = None,
+    start_from: RiggedAvatar | None = None,
 ) -> RiggedAvatar:
     """Train a rigged avatar in a run folder and save it as `run/avatar`.
 
@@ -38,6 +41,7 @@ def train(
         settings: default: the preset that fits the number of cameras and instants.
         head: the capture's head model, where it is not the built-in one (FLAME is the user's file).
         labels: consent and licence to write into the avatar; what is not stated stays as an earlier run left it.
+        start_from: an avatar of the same person to go on with, instead of starting anew (`continued_settings`).
         control: called between steps with the number of finished steps and the task, whose `avatar` may be looked at.
 
     Raises:
@@ -51,7 +55,11 @@ def train(
     views = [view for view in capture.split("train") if bool(capture.motion.valid[view.timestep])]
     if not views:
         raise VultusError(f"{capture.root}: has no training picture in which the head was found")
-    start = start_avatar(capture, head, views, settings)
+    if start_from is None:
+        start = start_avatar(capture, head, views, settings)
+    else:
+        settings, capture = continued_settings(start_from, settings), continued_capture(start_from, capture)
+        start = continued_start(start_from, capture, views)
     task = RiggedTask(
         start.avatar,
         capture,
@@ -81,6 +89,7 @@ def train(
             "seed": settings.seed,
             "bind": settings.bind,
             **({} if settings.strategy == "default" else {"strategy": settings.strategy}),
+            **({} if start_from is None else {"start": tensors_fingerprint(start_from.state_dict())}),
             "views": len(views),
             "source": source.sha256 if source is not None else capture.root.name,
         },
@@ -91,6 +100,7 @@ def train(
     avatar.motion = task.motion()
     provenance = {
         "method": f"rigged, preset {settings.preset}",
+        **({} if start_from is None else {"continues": dict(start_from.labels.provenance)}),
         "steps": step,
         "seed": settings.seed,
         "source": source.name if source is not None else capture.root.name,
