@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from vultus.captures import open_capture, read_motion
+from vultus.captures import LAYOUTS, open_capture, read_motion
+from vultus.captures.gagavatar_lmdb import TrackedPictures
 from vultus.errors import VultusError
 from vultus.files import read_npz
 from vultus.heads.load import load_head
 from vultus.images import read_image
+from vultus.workflows.inspect import inspect
 from vultus.workflows.synth import SynthSettings, synthesize
 
 SMALL = SynthSettings(cameras=3, timesteps=5, size=64, seed=4)
@@ -99,3 +101,50 @@ def test_several_people_are_several_captures(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(tmp_path: Path, wrong: dict) -> None:
     with pytest.raises(VultusError):
         synthesize(tmp_path / "x", replace(SMALL, **wrong))
+
+
+FRAMES = SynthSettings(layout="gagavatar", people=3, timesteps=2, size=64, seed=20)
+
+
+def test_one_shot_training_data_is_complete_and_repeatable(tmp_path: Path) -> None:
+    synthesize(tmp_path / "a", FRAMES)
+    pictures = TrackedPictures(tmp_path / "a")
+    assert pictures.clips == [[0, 1], [2, 3], [4, 5]]
+    assert {name: len(keys) for name, keys in pictures.splits.items()} == {"train": 2, "val": 2, "test": 2}
+    frame = pictures.frame(3)
+    left, top, right, bottom = (frame.box * 64).round().long().tolist()
+    inside = frame.picture[top:bottom, left:right].float().mean()
+    assert float(inside) > 30
+    # Behind the person it is black.
+    assert int(frame.picture[:4, :4].max()) < 40 or int(frame.picture[:4, -4:].max()) < 40
+
+    def interrupted(stage: str, done: int, total: int, figures: object) -> None:
+        if done >= 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        synthesize(tmp_path / "b", FRAMES, progress=interrupted)
+    synthesize(tmp_path / "b", FRAMES)
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    with pytest.raises(VultusError):
+        synthesize(tmp_path / "b", replace(FRAMES, seed=9))
+
+
+@pytest.mark.parametrize("layout", ["plain", "gaussian-head-avatar", "colmap"])
+def test_every_layout_can_be_inspected(tmp_path: Path, layout: str) -> None:
+    settings = replace(SMALL, layout=layout, timesteps=2 if layout != "colmap" else 1, cameras=2)
+    synthesize(tmp_path / "out", settings)
+    inspection = inspect(tmp_path / "out")
+    assert LAYOUTS[layout].title in inspection.what
+    assert not inspection.findings
+    assert not (tmp_path / "out.vultus").exists()
+    assert (tmp_path / "out/truth/motion.npz").is_file()
+    # Nothing is left to do.
+    synthesize(tmp_path / "out", settings)
+
+
+@pytest.mark.parametrize("layout", ["gaussian-avatars", "nersemble", "x"])
+def test_layouts_that_cannot_be_written_are_refused(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(VultusError):
+        synthesize(tmp_path / "out", replace(SMALL, layout=layout))
+    assert not (tmp_path / "out").exists()

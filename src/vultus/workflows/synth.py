@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_PEOPLE, _MOST_TIMESTEPS = 100_000, 100_000
 LANDMARK_SET = "ibug68"
+FRAMES_LAYOUT = "gagavatar"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class SynthSettings:
     fps: float = 25.0
     truth: Literal["motion", "labels", "all"] = "labels"
     """What is written down per picture beside its mask: nothing, label images, or also depth, normals and UV."""
+    layout: str = "vultus"
+    """`vultus`, another layout of `vultus.captures.LAYOUTS` that can be written, or `gagavatar`: data to train one-shot
+    networks with, `timesteps` unrelated pictures of each person, one camera."""
 
 
 def synthesize(
@@ -50,7 +55,8 @@ def synthesize(
     head: SkinnedHead | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
-    """Make a capture of one made-up person, or a folder of captures `person_00000`, ... of several.
+    """Make a capture of one made-up person, or a folder of captures `person_00000`, ... of several; or, with the layout
+    `gagavatar`, one folder of training data of all of them.
 
     What is already there from an interrupted run with the same settings is kept. Held out are the camera in the middle
     and the last 20 % of the timesteps. Beside the capture's own files its folder gets `truth/`: `motion.npz` with the
@@ -68,19 +74,56 @@ def synthesize(
     from vultus.heads.load import load_head
 
     settings = settings or SynthSettings()
-    _check(settings)
     head = load_head() if head is None else head
+    _check(settings, head)
     output = Path(output)
+    if settings.layout == FRAMES_LAYOUT:
+        from vultus.workflows.synth_frames import synthesize_frames
+
+        synthesize_frames(output, settings, head, progress)
+        return [output]
     several = settings.people > 1
     folders = [output / f"person_{number:05d}" if several else output for number in range(settings.people)]
     for number, folder in enumerate(folders):
         stage = f"person {number + 1} of {settings.people}" if several else "pictures"
-        _capture(folder, replace(settings, seed=settings.seed + number, people=1), head, stage, progress)
+        one = replace(settings, seed=settings.seed + number, people=1)
+        if settings.layout == "vultus":
+            _capture(folder, one, head, stage, progress)
+        else:
+            _in_another_layout(folder, one, head, stage, progress)
     return folders
 
 
-def _check(settings: SynthSettings) -> None:
+def _in_another_layout(
+    folder: Path, settings: SynthSettings, head: SkinnedHead, stage: str, progress: Progress
+) -> None:
+    """The capture is made beside its place, in our own layout, and converted when it is complete."""
+    from vultus.workflows.convert import convert
+
+    if (folder / "truth" / "settings.json").is_file() and _is_finished(folder, settings, head):
+        progress(stage, 1, 1, {})
+        return
+    own = folder.with_name(f"{folder.name}.vultus")
+    _capture(own, settings, head, stage, progress)
+    # The tree of Gaussian Head Avatar has no smaller pictures than 256.
+    convert(own, folder, settings.layout, head=head, size=max(settings.size, 256), progress=progress)
+    shutil.move(own / "truth", folder / "truth")
+    shutil.rmtree(own)
+
+
+def _check(settings: SynthSettings, head: SkinnedHead) -> None:
+    from vultus.captures import LAYOUTS
+    from vultus.captures.flame_params import is_flame
     from vultus.captures.studio.presets import PRESETS
+
+    layouts = [name for name, layout in LAYOUTS.items() if layout.write is not None] + [FRAMES_LAYOUT]
+    if settings.layout not in layouts:
+        raise VultusError(f"the layout {settings.layout!r} cannot be written; choose {', '.join(layouts)}")
+    if settings.layout == "gaussian-avatars" and not is_flame(head):
+        raise VultusError(
+            f"the layout gaussian-avatars holds FLAME parameters, and {head.name} is not FLAME; give a FLAME model "
+            "with --head, or choose the layout vultus"
+        )
 
     if settings.preset not in PRESETS:
         raise VultusError(f"there is no preset {settings.preset!r}; choose {', '.join(PRESETS)}")
@@ -145,7 +188,7 @@ def _capture(folder: Path, settings: SynthSettings, head: SkinnedHead, stage: st
         folder,
         head=head,
         fps=settings.fps,
-        settings=_identity_of(settings, head),
+        settings=identity_of(settings, head),
         val_cameras={len(plan.cameras) // 2} if len(plan.cameras) > 1 else set(),
         test_timesteps=set(range(count - count // 5, count)),
     )
@@ -157,7 +200,7 @@ def _capture(folder: Path, settings: SynthSettings, head: SkinnedHead, stage: st
         for number, camera in enumerate(plan.cameras):
             writer.set_camera(number, camera)
         progress(stage, 0, total, {})
-        with _workers() as pool:
+        with workers() as pool:
             jobs = [pool.submit(_timestep, writer, plan, settings, timestep) for timestep in range(count)]
             for job in _finished(jobs):
                 for camera, (points, weights) in enumerate(job.landmarks):
@@ -166,7 +209,7 @@ def _capture(folder: Path, settings: SynthSettings, head: SkinnedHead, stage: st
                 progress(stage, done, total, {})
         writer.set_motion(plan.told)
         # Last: an interrupted run is not taken for a finished one.
-        write_json(truth / "settings.json", _identity_of(settings, head))
+        write_json(truth / "settings.json", identity_of(settings, head))
 
 
 @dataclass(frozen=True)
@@ -199,7 +242,7 @@ def _timestep(writer: CaptureWriter, plan: _Plan, settings: SynthSettings, times
     return _Done(timestep, landmarks)
 
 
-def _identity_of(settings: SynthSettings, head: SkinnedHead) -> dict[str, Any]:
+def identity_of(settings: SynthSettings, head: SkinnedHead) -> dict[str, Any]:
     """Everything the pictures depend on, as JSON values."""
     return {"synth": 1, "head": head.fingerprint, **asdict(settings)}
 
@@ -208,7 +251,7 @@ def _is_finished(folder: Path, settings: SynthSettings, head: SkinnedHead) -> bo
     from vultus.files import read_json
 
     path = folder / "truth" / "settings.json"
-    return path.is_file() and read_json(path) == json.loads(json.dumps(_identity_of(settings, head)))
+    return path.is_file() and read_json(path) == json.loads(json.dumps(identity_of(settings, head)))
 
 
 def _described(person: Person) -> dict[str, Any]:
@@ -225,7 +268,7 @@ def _described(person: Person) -> dict[str, Any]:
 
 
 @contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
+def workers() -> Iterator[ThreadPoolExecutor]:
     """As many threads as torch may use, each of which computes alone: results do not depend on their number."""
     import torch
 

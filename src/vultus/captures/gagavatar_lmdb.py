@@ -1,0 +1,340 @@
+"""The training data of one-shot networks: pictures in an LMDB, head parameters in a pickle, splits in a JSON.
+
+    FOLDER/img_lmdb/data.mdb    key `VIDEO_FRAME`, value JPEG (or PNG) of a square picture, black behind the person
+    FOLDER/optim.pkl            key -> bbox, shapecode, expcode, posecode, eyecode, transform_matrix
+                                (`smoothed.pkl` of tracked videos takes its place)
+    FOLDER/dataset.json         {"train": [keys], "val": [keys], "test": [keys]}
+    FOLDER/head.json            ours: which head model the codes are of; without it they are FLAME's
+
+The head never turns: its pose is the camera's. `transform_matrix` is `[R | T]` (3x4) in PyTorch3D's convention (row
+vectors, `x_camera = x R + T`, +X left, +Y up, +Z forward), lengths in 1/5 m, focal length 12 half image sides.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from vultus.cameras import Camera
+from vultus.errors import VultusError
+from vultus.files import atomic_path, read_json, read_pickle, write_json
+from vultus.files.lmdb import LmdbReader, write_lmdb
+from vultus.heads.load import head_made_with
+from vultus.heads.model import HeadModel
+from vultus.motion import HeadParams
+
+FOCAL = 12.0
+"""Focal length in half image sides."""
+UNITS = 5.0
+"""Lengths per metre."""
+SIZE = 512
+SHAPES, EXPRESSIONS = 300, 100
+_KEY = re.compile(r"[^/\\\x00]{1,200}_\d{1,9}")
+_JPEG_QUALITY = 95
+_MAX_SIDE = 4096
+_AXES = (-1.0, -1.0, 1.0)
+_CODES = {"shapecode": SHAPES, "expcode": EXPRESSIONS, "posecode": 6, "eyecode": 6, "bbox": 4}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture's tracking, float32: head box (left, top, right, bottom in shares of the side), shape and expression
+    coefficients, jaw behind three zeros, left and right eye, and the camera."""
+
+    bbox: Float[ndarray, "4"]
+    shapecode: Float[ndarray, "300"]
+    expcode: Float[ndarray, "100"]
+    posecode: Float[ndarray, "6"]
+    eyecode: Float[ndarray, "6"]
+    transform_matrix: Float[ndarray, "3 4"]
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """A picture and its parameters (of the head model, without pose), camera matrix and head box."""
+
+    picture: UInt8[Tensor, "H W 3"]
+    params: HeadParams
+    transform: Float[Tensor, "3 4"]
+    box: Float[Tensor, "4"]
+
+
+def record_of(
+    head: HeadModel, params: HeadParams, camera: Camera, box: Float[ndarray, "4"] | Float[Tensor, "4"]
+) -> Record:
+    """The record of unbatched parameters seen by a camera with the layout's own lens.
+
+    Raises:
+        VultusError: the camera has another lens, or the head model more coefficients than the layout has room for.
+    """
+    half = camera.width / 2
+    wanted = camera.K.new_tensor([[FOCAL * half, 0.0, half], [0.0, FOCAL * half, half], [0.0, 0.0, 1.0]])
+    if camera.width != camera.height or not torch.allclose(camera.K, wanted, rtol=1e-4, atol=1e-3 * half):
+        raise VultusError("the camera's pictures have to be square, with a focal length of 6 sides and centred")
+    for what, count, room in (
+        ("identity", params.identity.shape[-1], SHAPES),
+        ("expression", params.expression.shape[-1], EXPRESSIONS),
+    ):
+        if count > room:
+            raise VultusError(f"{head.name} has {count} {what} coefficients; this layout has room for {room}")
+    if abs(float(params.scale) - 1) > 1e-5 or params.offset is not None:
+        raise VultusError("this layout has no place for a scale or an offset of the head")
+    pose = (camera.world_to_camera @ head.head_to_world(params)).double()
+    axes = pose.new_tensor(_AXES)
+    matrix = torch.cat([pose[:3, :3].T * axes, (pose[:3, 3] * axes * UNITS)[:, None]], dim=1)
+
+    def padded(values: Tensor, count: int) -> ndarray:
+        return np.pad(values.detach().float().numpy(), (0, count - values.shape[-1]))
+
+    return Record(
+        bbox=np.asarray(box, dtype=np.float32),
+        shapecode=padded(params.identity, SHAPES),
+        expcode=padded(params.expression, EXPRESSIONS),
+        posecode=np.concatenate([np.zeros(3, np.float32), params.joint("jaw").detach().float().numpy()]),
+        eyecode=torch.cat([params.joint("left_eye"), params.joint("right_eye")]).detach().float().numpy(),
+        transform_matrix=matrix.float().numpy(),
+    )
+
+
+def camera_of(transform: Float[Tensor, "3 4"], size: int) -> Camera:
+    """The camera (metres) that a matrix stands for, with square pictures of `size` pixels."""
+    axes = transform.new_tensor(_AXES)[:, None]
+    pose = torch.eye(4)
+    pose[:3] = torch.cat([transform[:, :3].T * axes, transform[:, 3:] * axes / UNITS], dim=1)
+    return Camera.from_focal(FOCAL * size / 2, size, size, pose)
+
+
+def head_box(points: Float[Tensor, "N 2"], size: int) -> Float[ndarray, "4"]:
+    """The box around projected points of the head, in shares of the picture's side, within it."""
+    low, high = points.amin(0), points.amax(0)
+    return (torch.cat([low, high]) / size).clamp(0, 1).numpy().astype(np.float32)
+
+
+class TrackedPictures:
+    """A folder of this layout: frames by number, in the order of their keys; `clips` are the frames of one video each,
+    in the order of time.
+
+    Args:
+        folder: see the module's head.
+        head: the head model of the codes; needed unless `head.json` names the built-in one.
+        split: take only the keys of `train`, `val` or `test`.
+
+    Raises:
+        VultusError: missing or damaged files, malformed or missing records, or another head model.
+    """
+
+    def __init__(self, folder: str | Path, head: HeadModel | None = None, *, split: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.name = self.folder.name
+        self._records = _read_records(self.folder)
+        self.head = _head_of(self.folder, head)
+        self.splits = _read_splits(self.folder, set(self._records))
+        keys = sorted(self._records, key=_order)
+        if split is not None:
+            if split not in self.splits:
+                raise VultusError(f"{self.folder / 'dataset.json'}: has no split {split!r}")
+            chosen = set(self.splits[split])
+            keys = [key for key in keys if key in chosen]
+        self.keys: tuple[str, ...] = tuple(keys)
+        self._pictures = LmdbReader(self.folder / "img_lmdb")
+        missing = [key for key in keys if key.encode() not in self._pictures]
+        if missing:
+            raise VultusError(
+                f"{self.folder / 'img_lmdb'}: has no picture {missing[0]!r}, which has a record, and lacks "
+                f"{len(missing) - 1} others"
+            )
+
+    def close(self) -> None:
+        """Give the database's file back."""
+        self._pictures.close()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def clips(self) -> list[list[int]]:
+        """The numbers of each video's frames."""
+        clips: dict[str, list[int]] = {}
+        for number, key in enumerate(self.keys):
+            clips.setdefault(video_of(key), []).append(number)
+        return list(clips.values())
+
+    def record(self, index: int) -> Record:
+        """What was tracked in a frame."""
+        return self._records[self.keys[index]]
+
+    def picture(self, index: int) -> UInt8[Tensor, "H W 3"]:
+        """A frame's picture. Raises VultusError if it is damaged or not square."""
+        return torch.from_numpy(
+            _decoded(self._pictures[self.keys[index].encode()], f"{self.folder}: {self.keys[index]}")
+        )
+
+    def params(self, index: int) -> HeadParams:
+        """A frame's head parameters; root and neck are at rest. Raises VultusError if the head lacks components."""
+        record, neutral = self.record(index), self.head.neutral()
+        values = {}
+        for name, code, count in (
+            ("shape", record.shapecode, neutral.identity.shape[-1]),
+            ("expression", record.expcode, neutral.expression.shape[-1]),
+        ):
+            if len(code) > count and bool(code[count:].any()):
+                raise VultusError(f"{self.folder}: has {name} codes that {self.head.name} does not have")
+            values[name] = torch.zeros(count)
+            values[name][: min(count, len(code))] = torch.from_numpy(code[:count])
+        joints = dict(neutral.joints)
+        turned = {"jaw": record.posecode[3:], "left_eye": record.eyecode[:3], "right_eye": record.eyecode[3:]}
+        joints |= {name: torch.from_numpy(turn.copy()) for name, turn in turned.items() if name in joints}
+        return replace(neutral, identity=values["shape"], expression=values["expression"], joints=joints)
+
+    def frame(self, index: int) -> TrackedFrame:
+        """A picture with everything known about it. Raises like `picture` and `params`."""
+        record = self.record(index)
+        return TrackedFrame(
+            self.picture(index),
+            self.params(index),
+            torch.from_numpy(record.transform_matrix.copy()),
+            torch.from_numpy(record.bbox.copy()),
+        )
+
+
+def video_of(key: str) -> str:
+    """The part of a key that names the video: before the first underscore, or the second part after `img_`."""
+    parts = key.split("_")
+    return parts[1] if parts[0] == "img" and len(parts) > 2 else parts[0]
+
+
+def _order(key: str) -> tuple[str, int, str]:
+    return video_of(key), int(key.rsplit("_", 1)[1]), key
+
+
+def encode_picture(picture: Float[Tensor, "H W 3"]) -> bytes:
+    """A picture (sRGB in [0, 1]) as the JPEG that the layout holds."""
+    from PIL import Image
+
+    from vultus.images import to_uint8
+
+    stream = io.BytesIO()
+    Image.fromarray(to_uint8(picture)).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def write_tracked(
+    folder: str | Path,
+    frames: Iterable[tuple[str, bytes, Record]],
+    head: HeadModel,
+    splits: Mapping[str, Collection[str]],
+) -> int:
+    """Write a folder of this layout from (key, encoded picture, record); returns how many frames there were.
+
+    Raises:
+        VultusError: a key that is not `VIDEO_FRAME` or occurs twice, or the files cannot be written.
+    """
+    folder = Path(folder)
+    records: dict[str, dict[str, ndarray]] = {}
+
+    def entries() -> Iterator[tuple[bytes, bytes]]:
+        for key, picture, record in frames:
+            if _KEY.fullmatch(key) is None:
+                raise VultusError(f"{folder}: the key {key!r} is not of the form VIDEO_FRAME")
+            records[key] = {name: getattr(record, name) for name in Record.__dataclass_fields__}
+            yield key.encode(), picture
+
+    count = write_lmdb(folder / "img_lmdb", entries())
+    # Protocol 4 and plain arrays: any program with NumPy reads it.
+    with atomic_path(folder / "optim.pkl") as temporary:
+        temporary.write_bytes(pickle.dumps(records, protocol=4))
+    write_json(folder / "head.json", {"name": head.name, "fingerprint": head.fingerprint})
+    write_json(folder / "dataset.json", {name: sorted(keys, key=_order) for name, keys in splits.items()})
+    return count
+
+
+def _head_of(folder: Path, given: HeadModel | None) -> HeadModel:
+    path = folder / "head.json"
+    if path.is_file():
+        about = read_json(path)
+        if not isinstance(about, dict) or not all(isinstance(about.get(key), str) for key in ("name", "fingerprint")):
+            raise VultusError(f"{path}: does not name a head model")
+        return head_made_with(folder, about["name"], about["fingerprint"], given)
+    if given is None:
+        raise VultusError(
+            f"{folder}: its parameters are FLAME's, which Vultus does not ship. Say where it is: --head PATH on the "
+            "command line, head=load_head(PATH) in Python"
+        )
+    return given
+
+
+def _read_records(folder: Path) -> dict[str, Record]:
+    path = next((folder / name for name in ("smoothed.pkl", "optim.pkl") if (folder / name).is_file()), None)
+    if path is None:
+        raise VultusError(f"{folder}: has neither optim.pkl nor smoothed.pkl, so that it is not tracked training data")
+    content = read_pickle(path)
+    if not isinstance(content, dict) or not content:
+        raise VultusError(f"{path}: does not hold records by name")
+    records = {}
+    for key, value in content.items():
+        if not isinstance(key, str) or _KEY.fullmatch(key) is None or not isinstance(value, dict):
+            raise VultusError(f"{path}: {str(key)[:60]!r} is not a record of a frame named VIDEO_FRAME")
+        records[key] = _record(path, key, value)
+    return records
+
+
+def _record(path: Path, key: str, value: Mapping[Any, Any]) -> Record:
+    arrays = {}
+    for name, size in (*_CODES.items(), ("transform_matrix", 12)):
+        found = value.get(name)
+        if found is None:
+            raise VultusError(f"{path}: the record {key!r} has no {name!r}")
+        array = np.asarray(found)
+        if array.dtype.kind not in "fiu" or array.size != size or array.ndim > 3:
+            raise VultusError(f"{path}: {name} of {key!r} has shape {array.shape}; {size} numbers are needed")
+        array = array.astype(np.float32).reshape(3, 4) if size == 12 else array.astype(np.float32).reshape(size)
+        if not np.isfinite(array).all():
+            raise VultusError(f"{path}: {name} of {key!r} holds numbers that are not finite")
+        arrays[name] = array
+    rotation = arrays["transform_matrix"][:, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2:
+        raise VultusError(f"{path}: the transform_matrix of {key!r} does not hold a rotation")
+    return Record(**arrays)
+
+
+def _read_splits(folder: Path, keys: set[str]) -> dict[str, list[str]]:
+    path = folder / "dataset.json"
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(part, list) for part in content.values()):
+        raise VultusError(f"{path}: does not hold lists of keys")
+    for name, part in content.items():
+        unknown = next((key for key in part if not isinstance(key, str) or key not in keys), None)
+        if unknown is not None:
+            raise VultusError(f"{path}: {name} names {str(unknown)[:60]!r}, which has no record")
+    return content
+
+
+def _decoded(content: bytes, where: str) -> UInt8[ndarray, "H W 3"]:
+    import warnings
+
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                if image.width != image.height or image.width > _MAX_SIDE:
+                    raise VultusError(f"{where}: is a picture of {image.width}x{image.height}; it has to be square")
+                return np.array(image.convert("RGB"))
+    except VultusError:
+        raise
+    except Exception as error:  # Pillow raises whatever it stumbles over
+        raise VultusError(f"{where}: is not a JPEG or PNG picture, or damaged") from error
