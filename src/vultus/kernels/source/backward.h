@@ -2,8 +2,9 @@
 //
 // The forward pass of each tile is repeated with the same arithmetic, with one running sum per pixel:
 // Z = T_end (dL/dA - b . dL/dC) - sum over Gaussians behind of w (f . dL/dC), from which
-// dL/dalpha = T (f . dL/dC) + Z / (1 - alpha). Sums per Gaussian and tile are stored and added up in tile order, so
-// that results do not depend on the number of threads.
+// dL/dalpha = T (f . dL/dC) + Z / (1 - alpha). Which blocks of pixels a Gaussian reaches is known from the forward pass, unless the
+// image was drawn in bands. Sums per Gaussian and tile are stored and added up in tile order, so that results do not depend on
+// the number of threads.
 #pragma once
 #include "forward.h"
 
@@ -18,7 +19,9 @@ struct BackTask {
   int first_tile;       // of the band
   const int64_t* base;  // row of `moments` where a tile's entries begin, by tile of the group
   int group_first;
-  float* moments;  // [entries][columns]
+  float* moments;   // [entries][columns]; a tile fills as many rows as it has entries that reach a pixel
+  int32_t* owners;  // of the rows: ranks
+  int32_t* filled;  // rows by tile of the group
   float* background;  // [tiles][channels]
   int channels, columns;  // columns: MOMENTS, with absgrad two more, and the channels; wide ones padded
 };
@@ -39,6 +42,10 @@ void load_cotangents(const BackTask& k, int tile, const Tile& t, Put put, PutZ p
       const float *v = g.color + pixel * channels, *color = g.color_image + pixel * channels;
       put(block, lane, 0, channels, v);
       int c = 0;
+      for (int line = 0; line < channels; line += 16) {  // of the pixel below
+        __builtin_prefetch(v + size_t(s.width) * channels + line);
+        __builtin_prefetch(color + size_t(s.width) * channels + line);
+      }
       if (channels >= W) {
         V product = splat(0.f);
         for (; c + W <= channels; c += W) {
@@ -98,18 +105,16 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
         for (int c = 0; c < channels; c++) to[c * W] = v[c];
       },
       [&](int block, int lane, float z) { pixels[block * STRIDE + W + lane] = z; });
-  float* out = k.moments + k.base[tile - k.group_first] * SUMS;
+  const int row = tile - k.group_first, begin = st.offsets[tile - k.first_tile];
+  float* out = k.moments + k.base[row] * SUMS;
+  int32_t* owner = k.owners + k.base[row];
   const V alpha_max = splat(st.alpha_max);
-  for_batches(st, t, st.ids + st.offsets[tile - k.first_tile], st.processed[tile], batch, pixels, STRIDE,
-              [&](int, int count) {
+  for_batches(st, t, begin, st.processed[tile], batch, pixels, STRIDE, st.noted != nullptr, [&](int first, int count) {
     int j = 0;
-    for (int g = 0; g < count; g++, out += SUMS) {
-      if (!batch.jobs[g]) {
-        memset(out, 0, sizeof(float) * SUMS);
-        continue;
-      }
+    for (int g = 0; g < count; g++) {
+      if (!batch.jobs[g]) continue;
       V total[SUMS];
-      for (V& v : total) v = splat(0.f);
+      UNROLLED for (int i = 0; i < SUMS; i++) total[i] = splat(0.f);
       for (const int last = j + batch.jobs[g]; j < last; j++) {
         float* slot = pixels + batch.block[j] * STRIDE;
         const V raw = load(batch.alpha[j]);
@@ -125,131 +130,185 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
         add_moments<ABS>(batch, j, step, raw, alpha_max, seen, z, total);
       }
       sums(total, out);
+      out += SUMS;
+      *owner++ = st.ids[begin + first + g];
     }
   });
+  k.filled[row] = int32_t(owner - (k.owners + k.base[row]));
 }
 
-// The jobs of a batch, after the blending; one more whose weight is 0.
+// What the blending of a batch's jobs found: job by job; and pair by pair of a Gaussian and a pixel that it changed, because many
+// lanes of a job change nothing and with many channels should cost nothing.
 struct Blended {
-  enum { NO_JOB = BATCH * BLOCKS };
-  alignas(64) float weight[NO_JOB + 1][W], before[NO_JOB + 1][W], seen[NO_JOB + 1][W];
+  enum { AT_ONCE = 4, MOST = BATCH * (TILE * TILE + AT_ONCE) + 16 };  // pairs of a Gaussian: a multiple of AT_ONCE
+  uint16_t lanes[BATCH * BLOCKS + 1];  // of a job that changed its pixel
+  alignas(64) float weight[BATCH * BLOCKS + 1][W], before[BATCH * BLOCKS + 1][W];
+  uint8_t pixel[MOST];  // block * W + lane
+  float pair_weight[MOST], seen[MOST];
+  int first[BATCH + 1];  // pair of a Gaussian
 };
 
-// For the channels from `c` on: adds f . dL/dC to `seen` of every job, and puts the sums over pixels of weight * dL/dC
-// into `out` of every Gaussian. cotangents: [block][CHANNELS_AT_ONCE][lane] of these channels.
-void wide_products(const TileTask& k, const Batch& batch, Blended& x, const int32_t* ids, int count, const float* cotangents,
-                   int c, float* out, int columns) {
-  enum { N = CHANNELS_AT_ONCE };
-  int j = 0;
-  for (int g = 0; g < count; g++, out += columns) {
-    if (!batch.jobs[g]) continue;
-    const float* f = features_of(*k.scene, *k.st, ids[g], batch.index[g]) + c;
-    V total[N], feature[N];
-    for (int i = 0; i < N; i++) total[i] = splat(0.f), feature[i] = splat(f[i]);
-    // Two jobs at a time, so that what is known about the Gaussian is loaded for both.
-    for (const int last = j + batch.jobs[g]; j < last; j += 2) {
-      const int j2 = j + 1 < last ? j + 1 : int(Blended::NO_JOB);
-      const float *v = cotangents + batch.block[j] * (N * W), *v2 = cotangents + batch.block[j2] * (N * W);
-      const V weight = load(x.weight[j]), weight2 = load(x.weight[j2]);
-      V seen = load(x.seen[j]), seen2 = load(x.seen[j2]);
-      for (int i = 0; i < N; i++) {
-        const V value = load(v + i * W), value2 = load(v2 + i * W);
-        seen = fma(feature[i], value, seen);
-        total[i] = fma(weight, value, total[i]);
-        seen2 = fma(feature[i], value2, seen2);
-        total[i] = fma(weight2, value2, total[i]);
+// Blends a batch's jobs. Those that change no pixel are dropped.
+void blend_jobs(Batch& batch, int count, V alpha_max, float* transmittance, int stride, Blended& x) {
+  const V zero = splat(0.f);
+  int kept = 0, n = 0;
+  for (int g = 0, j = 0; g < count; g++) {
+    const int before = kept;
+    x.first[g] = n;
+    for (const int last = j + batch.jobs[g]; j < last; j++) {
+      const int block = batch.block[j];
+      const V raw = load(batch.alpha[j]);
+      const Step step = blend(raw, alpha_max, transmittance + block * stride);
+      const unsigned lanes = bits(gt(step.weight, zero));
+      batch.block[kept] = batch.block[j];
+      batch.place[kept] = batch.place[j];
+      store(batch.alpha[kept], raw);
+      store(x.weight[kept], step.weight);
+      store(x.before[kept], step.before);
+      x.lanes[kept] = uint16_t(lanes);
+      kept += lanes != 0;
+      pack(x.pair_weight + n, step.weight, lanes);
+      for (int part = 0; part < W; part += 8) {
+        const unsigned byte = lanes >> part & 255;
+        const uint64_t pixels = BITS.places[byte] + EVERY_BYTE * uint64_t(block * W + part);
+        memcpy(x.pixel + n, &pixels, 8);
+        n += __builtin_popcount(byte);
       }
-      store(x.seen[j], seen);
-      store(x.seen[j2], seen2);
     }
-    j -= batch.jobs[g] & 1;
-    sums(total, out);
+    batch.jobs[g] = uint8_t(kept - before);
+    for (; n % Blended::AT_ONCE; n++) x.pixel[n] = x.pixel[n - 1], x.pair_weight[n] = 0.f;
   }
+  x.first[count] = n;
+}
+
+// For the pairs of one Gaussian and N vectors of channels: f . dL/dC is added to `seen` (or put there, if these channels are the
+// FIRST), the sum of weight * dL/dC is put to `out`. cotangents: of these channels, at pixel * padded. A pair meets each value of
+// dL/dC once, for both products.
+template <int N, bool FIRST>
+inline void pair_products(Blended& x, int begin, int end, const float* f, const float* cotangents, int padded, float* out) {
+  enum { PAIRS = Blended::AT_ONCE };
+  V total[N], feature[N];
+  UNROLLED for (int i = 0; i < N; i++) total[i] = splat(0.f);
+  UNROLLED for (int i = 0; i < N; i++) feature[i] = loadu(f + i * W);
+  for (int n = begin; n < end; n += PAIRS) {
+    V seen[PAIRS];
+    for (int p = 0; p < PAIRS; p++) {
+      const float* v = cotangents + x.pixel[n + p] * padded;
+      const V weight = splat(x.pair_weight[n + p]);
+      seen[p] = splat(0.f);
+      for (int i = 0; i < N; i++) {
+        const V value = load(v + i * W);
+        seen[p] = fma(feature[i], value, seen[p]);
+        total[i] = fma(weight, value, total[i]);
+      }
+    }
+    float* to = x.seen + n;
+    if (FIRST) {
+      sums(seen, to);
+    } else {
+      float more[PAIRS];
+      sums(seen, more);
+      for (int p = 0; p < PAIRS; p++) to[p] += more[p];
+    }
+  }
+  UNROLLED for (int i = 0; i < N; i++) storeu(out + i * W, total[i]);
+}
+
+// The same for all channels.
+void add_products(Blended& x, int g, const float* f, const float* cotangents, int padded, float* out) {
+  const int begin = x.first[g], end = x.first[g + 1];
+  int c = 0;
+  auto products = [&](auto vectors, auto is_first) {
+    enum { N = decltype(vectors)::COUNT };
+    pair_products<N, decltype(is_first)::COUNT != 0>(x, begin, end, f + c, cotangents + c, padded, out + c);
+    c += N * W;
+  };
+  if (padded >= 4 * W) products(Vectors<4>(), Vectors<1>());
+  else if (padded >= 2 * W) products(Vectors<2>(), Vectors<1>());
+  else products(Vectors<1>(), Vectors<1>());
+  while (c + 4 * W <= padded) products(Vectors<4>(), Vectors<0>());
+  while (c + 2 * W <= padded) products(Vectors<2>(), Vectors<0>());
+  while (c < padded) products(Vectors<1>(), Vectors<0>());
 }
 
 template <bool ABS>
 void backward_wide(const BackTask& k, int tile, Batch& batch, Blended& x, float* cotangents) {
   State& st = *k.st;
   const SplatScene& s = *k.scene;
-  enum { EXTRA = ABS ? 2 : 0, AT_ONCE = CHANNELS_AT_ONCE };
-  const size_t part = size_t(TILE) * TILE * AT_ONCE;  // cotangents: [channel / AT_ONCE][block][channel % AT_ONCE][lane]
+  const int padded = st.padded;
+  enum { EXTRA = ABS ? 2 : 0 };
   alignas(64) float pixels[BLOCKS * 2 * W];
   memset(pixels, 0, sizeof pixels);
-  memset(cotangents, 0, sizeof(float) * TILE * TILE * st.padded);
   Tile t;
   open_tile(s.width, s.height, st.tiles_x, tile, t, pixels, 2 * W);
+  if (t.rows < TILE || t.columns < TILE || padded > s.channels) memset(cotangents, 0, sizeof(float) * TILE * TILE * padded);
   load_cotangents(
       k, tile, t,
       [&](int block, int lane, int first, int channels, const float* v) {
-        for (int c = 0; c < channels; c += AT_ONCE) {
-          float* to = cotangents + (first + c) / AT_ONCE * part + (block * AT_ONCE + (first + c) % AT_ONCE) * W + lane;
-          const int n = channels - c < AT_ONCE ? channels - c : int(AT_ONCE);
-          for (int i = 0; i < n; i++) to[i * W] = v[c + i];
-        }
+        float* to = cotangents + size_t(block * W + lane) * padded + first;
+        int c = 0;
+        for (; c + W <= channels; c += W) store(to + c, loadu(v + c));
+        for (; c < channels; c++) to[c] = v[c];
       },
       [&](int block, int lane, float z) { pixels[block * 2 * W + W + lane] = z; });
-  float* out = k.moments + k.base[tile - k.group_first] * k.columns;
-  const int32_t* ids = st.ids + st.offsets[tile - k.first_tile];
-  const TileTask features = {k.scene, k.st, nullptr, k.first_tile};
+  const int row = tile - k.group_first, list = st.offsets[tile - k.first_tile];
+  float* out = k.moments + k.base[row] * k.columns;
+  int32_t* owner = k.owners + k.base[row];
+  const int32_t* ids = st.ids + list;
   const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
-  store(x.weight[Blended::NO_JOB], zero);
-  store(x.seen[Blended::NO_JOB], zero);
-  batch.block[Blended::NO_JOB] = 0;
-  for_batches(st, t, ids, st.processed[tile], batch, pixels, 2 * W, [&](int first, int count) {
+  for_batches(st, t, list, st.processed[tile], batch, pixels, 2 * W, st.noted != nullptr, [&](int first, int count) {
     prefetch_features(s, st, ids, first + count, st.processed[tile]);
-    int kept = 0;  // jobs that contribute nothing are dropped
-    for (int g = 0, j = 0; g < count; g++) {
-      const int before = kept;
-      for (const int last = j + batch.jobs[g]; j < last; j++) {
-        const V raw = load(batch.alpha[j]);
-        const Step step = blend(raw, alpha_max, pixels + batch.block[j] * 2 * W);
-        batch.block[kept] = batch.block[j];
-        batch.place[kept] = batch.place[j];
-        store(batch.alpha[kept], raw);
-        store(x.weight[kept], step.weight);
-        store(x.before[kept], step.before);
-        store(x.seen[kept], zero);
-        kept += bits(gt(step.weight, zero)) != 0;
-      }
-      batch.jobs[g] = uint8_t(kept - before);
+    blend_jobs(batch, count, alpha_max, pixels, 2 * W, x);
+    float* products = out + MOMENTS + EXTRA;
+    for (int g = 0; g < count; g++) {
+      if (!batch.jobs[g]) continue;
+      const float* f = features_of(s, st, ids[first + g], batch.index[g]);
+      add_products(x, g, f, cotangents, padded, products);
+      products += k.columns;
     }
-    for (int c = 0; c < st.padded; c += AT_ONCE)
-      wide_products(features, batch, x, ids + first, count, cotangents + c / AT_ONCE * part, c, out + MOMENTS + EXTRA + c,
-                    k.columns);
-    for (int g = 0, j = 0; g < count; g++, out += k.columns) {
-      if (!batch.jobs[g]) {
-        memset(out, 0, sizeof(float) * k.columns);
-        continue;
-      }
+    // In a loop of its own, because what the products have stored last is still on its way.
+    for (int g = 0, j = 0; g < count; g++) {
+      if (!batch.jobs[g]) continue;
       V total[MOMENTS + EXTRA];
-      for (V& v : total) v = zero;
+      UNROLLED for (int i = 0; i < MOMENTS + EXTRA; i++) total[i] = zero;
+      const float* seen_by_pair = x.seen + x.first[g];
       for (const int last = j + batch.jobs[g]; j < last; j++) {
         float* slot = pixels + batch.block[j] * 2 * W + W;
-        const V raw = load(batch.alpha[j]), seen = load(x.seen[j]), weight = load(x.weight[j]);
+        const V raw = load(batch.alpha[j]), weight = load(x.weight[j]), seen = unpack(seen_by_pair, x.lanes[j]);
+        seen_by_pair += __builtin_popcount(x.lanes[j]);
         const Step step = {smaller(raw, alpha_max), load(x.before[j]), weight, gt(weight, zero)};
         const V z = fma(weight, seen, load(slot));
         store(slot, z);
         add_moments<ABS>(batch, j, step, raw, alpha_max, seen, z, total);
       }
       sums(total, out);
+      out += k.columns;
+      *owner++ = ids[first + g];
     }
   });
+  k.filled[row] = int32_t(owner - (k.owners + k.base[row]));
+}
+
+inline void prefetch_row(const float* row, int columns) {
+  for (int c = 0; c < columns; c += 16) __builtin_prefetch(row + c);
 }
 
 // Adds the entries of the tiles [first, last) to the sums per Gaussian, in tile order, for the ranks [r0, r1).
 void add_entries(const BackTask& k, int first, int last, int64_t r0, int64_t r1, float* totals) {
-  const State& st = *k.st;
   for (int tile = first; tile < last; tile++) {
-    const int32_t* ids = st.ids + st.offsets[tile - k.first_tile];
-    int low = 0, high = st.processed[tile];
-    for (int n = high; low < n;) {
+    const int64_t base = k.base[tile - k.group_first];
+    const int32_t* owners = k.owners + base;
+    int low = 0;
+    const int rows = k.filled[tile - k.group_first];
+    for (int n = rows; low < n;) {
       int middle = (low + n) / 2;
-      if (ids[middle] < r0) low = middle + 1;
+      if (owners[middle] < r0) low = middle + 1;
       else n = middle;
     }
-    const float* from = k.moments + (k.base[tile - k.group_first] + low) * k.columns;
-    for (int i = low; i < high && ids[i] < r1; i++, from += k.columns) {
-      float* to = totals + size_t(ids[i]) * k.columns;
+    const float* from = k.moments + (base + low) * k.columns;
+    for (int i = low; i < rows && owners[i] < r1; i++, from += k.columns) {
+      float* to = totals + size_t(owners[i]) * k.columns;
+      if (i + 8 < rows) prefetch_row(totals + size_t(owners[i + 8]) * k.columns, k.columns);
       for (int c = 0; c < k.columns; c++) to[c] += from[c];
     }
   }
@@ -257,7 +316,12 @@ void add_entries(const BackTask& k, int first, int last, int64_t r0, int64_t r1,
 
 inline void put(float* out, int64_t at, int n, const float* values, bool add) {
   if (!out) return;
-  for (int i = 0; i < n; i++) out[at * n + i] = (add ? out[at * n + i] : 0.f) + values[i];
+  out += at * n;
+  if (add) {
+    for (int i = 0; i < n; i++) out[i] += values[i];
+  } else {
+    memcpy(out, values, sizeof(float) * n);
+  }
 }
 
 // Gradients of SH coefficients; `mean` gets what reaches the centre through the viewing direction.
@@ -296,6 +360,8 @@ void gaussian_gradients(const SplatScene& s, const State& st, const SplatGradien
     const int lanes = last - group < W ? int(last - group) : int(W);
     bool any = false;
     memset(in, 0, sizeof in);
+    for (int64_t i = group + 2 * W; i < group + 3 * W && i < last; i++)
+      if (st.rank[i] >= 0) prefetch_row(totals + size_t(st.rank[i]) * columns, columns);
     for (int l = 0; l < lanes; l++) {
       const int32_t rank = st.rank[group + l];
       if (rank < 0) continue;
@@ -413,14 +479,15 @@ int backward_in(const SplatScene& s, Workspace* state, const SplatGradients& g, 
   bool with_pose = g.view || g.intrinsics;
   PoseGradient* poses = with_pose ? reserve<PoseGradient>(x, X_POSE, chunks + 1) : nullptr;
   int64_t* base = reserve<int64_t>(x, X_KEYS, tiles + 1);
+  k.filled = reserve<int32_t>(x, X_KEYS2, tiles);
   k.background = g.background ? reserve<float>(x, X_BACKGROUND, size_t(tiles) * s.channels) : nullptr;
-  if (!scratch || !totals || !base || (with_pose && !poses) || (g.background && !k.background)) return SPLAT_NO_MEMORY;
+  if (!scratch || !totals || !base || !k.filled || (with_pose && !poses) || (g.background && !k.background)) return SPLAT_NO_MEMORY;
   memset(totals, 0, sizeof(float) * st.visible * k.columns);
   if (!st.lists_complete && !count_entries(st, x, s.threads)) return SPLAT_NO_MEMORY;
   int64_t ranges = st.visible < 2000 ? 1 : s.threads;
   for (int row = 0, row_end; row < st.tiles_y; row = row_end) {
     row_end = st.lists_complete ? st.tiles_y : band_end(st, row);
-    if (!st.lists_complete && !build_lists(st, state, x, s.threads, row, row_end)) return SPLAT_NO_MEMORY;
+    if (!st.lists_complete && !build_lists(st, state, x, s.threads, row, row_end, false)) return SPLAT_NO_MEMORY;
     k.first_tile = row * st.tiles_x;
     int band_last = row_end * st.tiles_x;
     for (int first = k.first_tile, last; first < band_last; first = last) {
@@ -432,7 +499,8 @@ int backward_in(const SplatScene& s, Workspace* state, const SplatGradients& g, 
       }
       k.base = base, k.group_first = first;
       k.moments = reserve<float>(x, X_MOMENTS, size_t(entries) * k.columns);
-      if (!k.moments) return SPLAT_NO_MEMORY;
+      k.owners = reserve<int32_t>(x, X_OWNERS, entries);
+      if (!k.moments || !k.owners) return SPLAT_NO_MEMORY;
       run(s.threads, last - first, [&](int64_t task, int worker) {
         char* mine = scratch + per_worker * worker;
         BackWorker& w = *reinterpret_cast<BackWorker*>(mine);

@@ -19,7 +19,10 @@ double seconds() {
 
 void color_of(const SplatScene& s, const View& v, int64_t i, float* out) {
   if (s.sh_degree < 0) {
-    memcpy(out, s.colors + i * s.channels, sizeof(float) * s.channels);
+    const float* from = s.colors + i * s.channels;
+    int c = 0;
+    for (; c + W <= s.channels; c += W) storeu(out + c, loadu(from + c));
+    for (; c < s.channels; c++) out[c] = from[c];
     return;
   }
   float d[3], Y[25];
@@ -157,17 +160,21 @@ inline const float* features_of(const SplatScene& s, const State& st, int32_t ra
 }
 
 // Walks the list of a tile in batches: body(first entry, entries) after the alphas are known. Returns the entries visited.
-// transmittance and stride: as for open_tile.
+// transmittance and stride: as for open_tile. With `known`, the forward pass has noted what the entries reach.
 template <class F>
-inline int for_batches(const State& st, Tile& t, const int32_t* ids, int entries, Batch& b, const float* transmittance,
-                       int stride, const F& body) {
+inline int for_batches(const State& st, Tile& t, int begin, int entries, Batch& b, const float* transmittance, int stride,
+                       bool known, const F& body) {
+  const int32_t* ids = st.ids + begin;
   int e = 0;
   while (e < entries && t.open()) {
     const int count = entries - e < BATCH ? entries - e : int(BATCH);
-    collect_jobs(st.records, t, ids + e, count, b);
+    BlockSet* noted = st.noted ? st.noted + begin + e : nullptr;
+    if (known) collect_jobs<true>(st.records, t, ids + e, count, entries - e, b, noted);
+    else collect_jobs<false>(st.records, t, ids + e, count, entries - e, b, noted);
     evaluate_jobs(b);
     body(e, count);
     e += count;
+    if (known) continue;
     for (int s = 0; s < STRIPS; s++) t.live[s] = open_blocks(transmittance, stride, s);
   }
   return e;
@@ -200,7 +207,7 @@ void forward_direct(const TileTask& k, int tile, int64_t* work, Batch& batch) {
   open_tile(k.scene->width, k.scene->height, st.tiles_x, tile, t, sums, STRIDE);
   const int begin = st.offsets[tile - k.first_tile], entries = st.offsets[tile - k.first_tile + 1] - begin;
   const V alpha_max = splat(st.alpha_max);
-  const int visited = for_batches(st, t, st.ids + begin, entries, batch, sums, STRIDE, [&](int, int) {
+  const int visited = for_batches(st, t, begin, entries, batch, sums, STRIDE, false, [&](int, int) {
     work[1] += batch.size;
     for (int j = 0; j < batch.size; j++) {
       float* slot = sums + batch.block[j] * STRIDE;
@@ -293,7 +300,7 @@ void forward_wide(const TileTask& k, int tile, int64_t* work, Batch& batch, Wide
   const int begin = st.offsets[tile - k.first_tile], entries = st.offsets[tile - k.first_tile + 1] - begin;
   const int32_t* ids = st.ids + begin;
   const V alpha_max = splat(st.alpha_max), zero = splat(0.f);
-  const int visited = for_batches(st, t, ids, entries, batch, x.transmittance[0], W, [&](int first, int count) {
+  const int visited = for_batches(st, t, begin, entries, batch, x.transmittance[0], W, false, [&](int first, int count) {
     work[1] += batch.size;
     prefetch_features(s, st, ids, first + count, entries);
     for (int j = 0; j < batch.size; j++) {
@@ -347,8 +354,7 @@ int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspa
   st.tiles_y = (s.height + TILE - 1) / TILE;
   st.with_depth = image.depth != nullptr;
   st.channels = s.channels + st.with_depth;
-  const int step = int(W) > int(CHANNELS_AT_ONCE) ? int(W) : int(CHANNELS_AT_ONCE);
-  st.padded = (st.channels + step - 1) / step * step;
+  st.padded = (st.channels + W - 1) / W * W;
   st.direct = st.channels <= DIRECT_CHANNELS;
   st.copied = !st.direct && (st.padded != s.channels || s.sh_degree >= 0);
   st.alpha_max = s.alpha_max;
@@ -372,7 +378,7 @@ int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspa
   for (int64_t c = 0; c < chunks; c++) st.visible += summaries[c].visible;
   lap(image.seconds[0]);
 
-  int32_t* order = sort_by_depth(image.depths, st.rank, s.count, summaries, x, st.visible, s.threads);
+  const Drawn* order = sort_by_depth(image.depths, st.rank, s.count, summaries, x, st.visible, s.threads);
   st.records = reserve<Record>(state, S_RECORDS, st.visible);
   st.ranges = reserve<Range>(state, S_RANGES, st.visible);
   st.features = st.copied ? reserve<float>(state, S_FEATURES, size_t(st.visible) * st.padded) : nullptr;
@@ -380,15 +386,16 @@ int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspa
   run(s.threads, (st.visible + CHUNK - 1) / CHUNK, [&](int64_t task, int) {
     int64_t first = task * CHUNK, last = first + CHUNK < st.visible ? first + CHUNK : st.visible;
     for (int64_t i = first; i < last; i++) {
-      if (i + 8 < last) __builtin_prefetch(&projected[order[i + 8]]);
-      const Record& r = st.records[i] = projected[order[i]];
+      if (i + 16 < last) __builtin_prefetch(&projected[order[i + 16].index]);
+      const int32_t index = order[i].index;
+      const Record& r = st.records[i] = projected[index];
       st.ranges[i] = r.tiles;
-      st.rank[order[i]] = int32_t(i);
+      if (s.keep_state) st.rank[index] = int32_t(i);
       if (!st.copied) continue;
       float* f = st.features + size_t(i) * st.padded;
-      color_of(s, st.view, order[i], f);
+      color_of(s, st.view, index, f);
       for (int c = s.channels; c < st.padded; c++) f[c] = 0.f;
-      if (st.with_depth) f[s.channels] = image.depths[order[i]];
+      if (st.with_depth) f[s.channels] = image.depths[index];
     }
   });
   lap(image.seconds[1]);
@@ -404,7 +411,7 @@ int forward_in(const SplatScene& s, SplatImage& image, Workspace* state, Workspa
     double part;
     end = band_end(st, row);
     st.lists_complete = row == 0 && end == st.tiles_y;
-    if (!build_lists(st, state, x, s.threads, row, end)) return SPLAT_NO_MEMORY;
+    if (!build_lists(st, state, x, s.threads, row, end, s.keep_state && st.lists_complete)) return SPLAT_NO_MEMORY;
     image.entries += st.offsets[(end - row) * st.tiles_x];
     lap(part);
     image.seconds[2] += part;

@@ -22,6 +22,7 @@ struct State {
   Range* ranges;      // of the records
   int32_t* offsets;   // [tiles + 1], relative to the first tile of the band
   int32_t* ids;
+  BlockSet* noted;  // what the forward pass found the entries of `ids` to reach, if a backward pass may follow
   float* transmittance;  // only if a backward pass may follow
   int32_t* processed;
   float* features;  // [visible, padded]
@@ -29,8 +30,8 @@ struct State {
   int64_t* row_entries;  // [tiles_y]
 };
 
-enum StateSlot { S_STATE, S_RECORDS, S_OFFSETS, S_IDS, S_TRANSMITTANCE, S_PROCESSED, S_FEATURES, S_RANK, S_ROWS, S_RANGES };
-enum ScratchSlot { X_RECORDS, X_KEYS, X_KEYS2, X_IDS, X_IDS2, X_GRID, X_MOMENTS, X_SUMS, X_TILE, X_BACKGROUND, X_BASE, X_POSE };
+enum StateSlot { S_STATE, S_RECORDS, S_OFFSETS, S_IDS, S_TRANSMITTANCE, S_PROCESSED, S_FEATURES, S_RANK, S_ROWS, S_RANGES, S_NOTED };
+enum ScratchSlot { X_RECORDS, X_KEYS, X_KEYS2, X_BINS, X_OWNERS, X_GRID, X_MOMENTS, X_SUMS, X_TILE, X_BACKGROUND, X_BASE, X_POSE };
 
 template <class F>
 void run(int threads, int64_t tasks, const F& body) {
@@ -52,18 +53,22 @@ inline uint32_t depth_key(float depth) {
   return key;
 }
 
-// Indices of the drawn Gaussians in depth order, equal depths in index order: a radix sort of as many passes of 11 bits
+// A drawn Gaussian and its depth as a key.
+struct Drawn {
+  uint32_t key;
+  int32_t index;
+};
+
+// The drawn Gaussians in depth order, equal depths in index order: a radix sort of as many passes of 11 bits
 // as the range of depths needs. The result does not depend on the number of threads.
-int32_t* sort_by_depth(const float* depths, const int32_t* rank, int64_t count, ChunkSummary* chunks, Workspace* x,
-                       int64_t visible, int threads) {
+Drawn* sort_by_depth(const float* depths, const int32_t* rank, int64_t count, ChunkSummary* chunks, Workspace* x,
+                     int64_t visible, int threads) {
   enum { DIGIT = 11, BINS = 1 << DIGIT, MOST_PARTS = 64 };
   const int parts = visible < 10000 || threads < 1 ? 1 : threads < MOST_PARTS ? threads : int(MOST_PARTS);
-  uint32_t* keys = reserve<uint32_t>(x, X_KEYS, visible + size_t(parts) * BINS);
-  uint32_t* keys2 = reserve<uint32_t>(x, X_KEYS2, visible);
-  int32_t* ids = reserve<int32_t>(x, X_IDS, visible);
-  int32_t* ids2 = reserve<int32_t>(x, X_IDS2, visible);
-  if (!keys || !keys2 || !ids || !ids2) return nullptr;
-  uint32_t* starts = keys + visible;  // [part][bin]; `keys` itself trades places with keys2 below
+  Drawn* from = reserve<Drawn>(x, X_KEYS, visible);
+  Drawn* to = reserve<Drawn>(x, X_KEYS2, visible);
+  uint32_t* starts = reserve<uint32_t>(x, X_BINS, size_t(parts) * BINS);  // [part][bin]
+  if (!from || !to || !starts) return nullptr;
   uint32_t nearest = ~0u, farthest = 0;
   int64_t before = 0;
   const int64_t n_chunks = (count + CHUNK - 1) / CHUNK;
@@ -77,18 +82,15 @@ int32_t* sort_by_depth(const float* depths, const int32_t* rank, int64_t count, 
   }
   run(parts, n_chunks, [&](int64_t c, int) {
     int64_t n = chunks[c].visible, last = (c + 1) * CHUNK < count ? (c + 1) * CHUNK : count;
-    for (int64_t i = c * CHUNK; i < last; i++) {
-      if (rank[i] < 0) continue;
-      keys[n] = depth_key(depths[i]) - nearest;
-      ids[n++] = int32_t(i);
-    }
+    for (int64_t i = c * CHUNK; i < last; i++)
+      if (rank[i] >= 0) from[n++] = {depth_key(depths[i]) - nearest, int32_t(i)};
   });
   for (int shift = 0; visible && shift < 32 && (farthest - nearest) >> shift; shift += DIGIT) {
     auto part_begin = [&](int64_t part) { return visible * part / parts; };
     run(parts, parts, [&](int64_t part, int) {
       uint32_t* mine = starts + part * BINS;
       memset(mine, 0, sizeof(uint32_t) * BINS);
-      for (int64_t i = part_begin(part); i < part_begin(part + 1); i++) mine[keys[i] >> shift & (BINS - 1)]++;
+      for (int64_t i = part_begin(part); i < part_begin(part + 1); i++) mine[from[i].key >> shift & (BINS - 1)]++;
     });
     uint32_t total = 0;
     for (int bin = 0; bin < BINS; bin++)
@@ -100,17 +102,15 @@ int32_t* sort_by_depth(const float* depths, const int32_t* rank, int64_t count, 
     run(parts, parts, [&](int64_t part, int) {
       uint32_t* mine = starts + part * BINS;
       for (int64_t i = part_begin(part); i < part_begin(part + 1); i++) {
-        uint32_t to = mine[keys[i] >> shift & (BINS - 1)]++;
-        keys2[to] = keys[i];
-        ids2[to] = ids[i];
+        const Drawn d = from[i];
+        to[mine[d.key >> shift & (BINS - 1)]++] = d;
       }
     });
-    uint32_t* k = keys;
-    keys = keys2, keys2 = k;
-    int32_t* d = ids;
-    ids = ids2, ids2 = d;
+    Drawn* sorted = to;
+    to = from;
+    from = sorted;
   }
-  return ids;
+  return from;
 }
 
 // Where a band of tile rows that starts at `row` must end to keep its lists in bounds.
@@ -158,7 +158,7 @@ bool count_entries(const State& st, Workspace* x, int threads) {
 }
 
 // Lists of the tile rows [row0, row1). Needs count_entries.
-bool build_lists(State& st, Workspace* state, Workspace* x, int threads, int row0, int row1) {
+bool build_lists(State& st, Workspace* state, Workspace* x, int threads, int row0, int row1, bool note) {
   const int32_t* grids = static_cast<int32_t*>(x->buffers[X_GRID].data);
   const int stride = st.tiles_x + 1, size = stride * (st.tiles_y + 1), parts = list_parts(st, threads);
   const int tiles = (row1 - row0) * st.tiles_x;
@@ -175,6 +175,8 @@ bool build_lists(State& st, Workspace* state, Workspace* x, int threads, int row
   st.offsets[tiles] = total;
   int32_t* ids = st.ids = reserve<int32_t>(state, S_IDS, total);
   if (!ids) return false;
+  st.noted = note ? reserve<BlockSet>(state, S_NOTED, total) : nullptr;
+  if (note && !st.noted) return false;
   run(parts, parts, [&](int64_t part, int) {
     int32_t* cursor = cursors + size_t(tiles) * part;
     for (int64_t i = part_begin(st, part, parts); i < part_begin(st, part + 1, parts); i++) {

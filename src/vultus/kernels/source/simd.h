@@ -10,6 +10,9 @@
 #include <arm_neon.h>
 #endif
 
+// Before loops over vectors in registers: otherwise gcc makes calls of memset and memcpy of them, through memory.
+#define UNROLLED _Pragma("GCC unroll 16")
+
 namespace {
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
@@ -231,6 +234,51 @@ inline void sums(const V (&a)[N], float* out) {
   }
 #endif
   for (; i < N; i++) out[i] = sum(a[i]);
+}
+
+// Positions of the set bits of a byte, as bytes; and for each bit how many set ones precede it.
+struct BitTable {
+  uint64_t places[256], ranks[256];
+  constexpr BitTable() : places(), ranks() {
+    for (int mask = 0; mask < 256; mask++) {
+      int n = 0;
+      for (int bit = 0; bit < 8; bit++) {
+        ranks[mask] |= uint64_t(n) << (8 * bit);
+        if (mask >> bit & 1) places[mask] |= uint64_t(bit) << (8 * n++);
+      }
+    }
+  }
+};
+constexpr BitTable BITS;
+
+// Puts the lanes of `mask` side by side to `to`, where W floats may be written.
+inline void pack(float* to, V a, unsigned mask) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  storeu(to, _mm512_maskz_compress_ps(M(mask), a));
+#elif defined(__AVX2__) && defined(__FMA__)
+  const __m128i places = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(BITS.places + mask));
+  storeu(to, _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(places)));
+#else
+  float lanes[W];
+  storeu(lanes, a);
+  for (int l = 0; l < W; l++) to[l] = lanes[BITS.places[mask] >> (8 * l) & (W - 1)];
+#endif
+}
+
+// The reverse, from where W floats may be read; 0 in the other lanes.
+inline V unpack(const float* from, unsigned mask) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  return _mm512_maskz_expand_ps(M(mask), loadu(from));
+#elif defined(__AVX2__) && defined(__FMA__)
+  const __m128i ranks = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(BITS.ranks + mask));
+  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(int(mask)), bit), bit);
+  return keep(_mm256_castsi256_ps(set), _mm256_permutevar8x32_ps(loadu(from), _mm256_cvtepu8_epi32(ranks)));
+#else
+  alignas(64) float lanes[W];
+  for (int l = 0; l < W; l++) lanes[l] = mask >> l & 1 ? from[BITS.ranks[mask] >> (8 * l) & (W - 1)] : 0.f;
+  return load(lanes);
+#endif
 }
 
 }  // namespace

@@ -20,7 +20,6 @@ enum {
   BATCH = 32,           // Gaussians that a tile works on at once
   ABREAST = 2,          // jobs whose alphas are computed in lockstep
   DIRECT_CHANNELS = 6,  // up to here colours live in the record
-  CHANNELS_AT_ONCE = 8,  // of more channels, in the backward pass
 };
 const float LOG2E = 1.44269504088896f;
 const float LOG2_CUTOFF = -7.99435343685886f;
@@ -40,6 +39,17 @@ struct alignas(64) Record {
   float f[DIRECT_CHANNELS];
 };
 
+// Some of a tile's blocks, as bits.
+template <int N>
+struct Bits {
+  typedef uint32_t Type;
+};
+template <>
+struct Bits<64> {
+  typedef uint64_t Type;
+};
+typedef Bits<BLOCKS>::Type BlockSet;
+
 struct Places {
   alignas(64) float x[STRIPS][W], y[STRIP_BLOCKS][W];  // pixel centres of a block's lanes, in the tile
   alignas(64) float rows[TILE];  // pixel rows, in an order that puts the rows of one block W / BLOCK_ROWS lanes apart
@@ -53,18 +63,6 @@ struct Places {
 };
 constexpr Places PLACES;
 
-// Positions of the set bits of a byte, as bytes.
-struct BitTable {
-  uint64_t places[256];
-  constexpr BitTable() : places() {
-    for (int mask = 0; mask < 256; mask++) {
-      int n = 0;
-      for (int bit = 0; bit < 8; bit++)
-        if (mask >> bit & 1) places[mask] |= uint64_t(bit) << (8 * n++);
-    }
-  }
-};
-constexpr BitTable BITS;
 const uint64_t EVERY_BYTE = 0x0101010101010101u;
 
 // A batch's Gaussians, with centres relative to the tile, and its jobs: the blocks that each of them reaches.
@@ -116,47 +114,66 @@ void open_tile(int width, int height, int tiles_x, int tile, Tile& t, float* tra
   }
 }
 
+// Adds the jobs of Gaussian g in a strip: the blocks `reached`, as bits.
+inline void add_jobs(Batch& b, int g, int s, uint32_t reached, V x, V na, V nb, V lo, int& size) {
+  const int place = g * STRIPS + s;
+  const V dx = load(PLACES.x[s]) - x;
+  store(b.linear[place], nb * dx);
+  store(b.constant[place], fma(dx * dx, na, lo));
+  for (int part = 0; part < STRIP_BLOCKS; part += 8) {
+    const uint32_t mask = reached >> part & 255;
+    const uint64_t blocks = BITS.places[mask] + EVERY_BYTE * uint64_t(s * STRIP_BLOCKS + part);
+    const uint64_t places = EVERY_BYTE * uint64_t(place);
+    memcpy(b.block + size, &blocks, 8);
+    memcpy(b.place + size, &places, 8);
+    size += __builtin_popcount(mask);
+  }
+}
+
 // Fills a batch with the Gaussians `ids` and finds the blocks that they reach: per row of pixels the largest exponent
-// within the strip is compared with the cut-off.
-void collect_jobs(const Record* records, const Tile& t, const int32_t* ids, int count, Batch& b) {
+// within the strip is compared with the cut-off. What it finds it notes in `noted`, one set per Gaussian, unless that is null;
+// or it has been noted before (KNOWN). `left` ids are there, `count` of them for this batch.
+template <bool KNOWN>
+void collect_jobs(const Record* records, const Tile& t, const int32_t* ids, int count, int left, Batch& b, BlockSet* noted) {
   int size = 0;
   const V slack = splat(LOG2_CUTOFF - 1e-3f);
   for (int g = 0; g < count; g++) {
     const Record& r = records[ids[g]];
-    if (g + 4 < count) __builtin_prefetch(&records[ids[g + 4]]);
+    if (g + 8 < left) __builtin_prefetch(&records[ids[g + 8]]);
     const float x = r.x - t.x0, y = r.y - t.y0;
     b.x[g] = x, b.y[g] = y, b.na[g] = r.na, b.nb[g] = r.nb, b.nc[g] = r.nc, b.lo[g] = r.lo, b.index[g] = r.index;
     memcpy(b.color[g], r.f, sizeof r.f);
     const V na = splat(r.na), nb = splat(r.nb), lo = splat(r.lo);
-    enum { PARTS = TILE / W };
-    V peak[PARTS], rb[PARTS], rc[PARTS];
-    for (int v = 0; v < PARTS; v++) {
-      V dy = load(PLACES.rows + v * W) - splat(y);
-      rb[v] = dy * nb;
-      rc[v] = fma(dy * dy, splat(r.nc), lo);
-      peak[v] = dy * splat(r.vertex);
-    }
     const int before = size;
-    for (int s = 0; s < STRIPS; s++) {
-      const V low = splat(float(s * BLOCK_COLUMNS) + 0.5f - x), high = splat(float((s + 1) * BLOCK_COLUMNS) - 0.5f - x);
-      uint32_t reached = 0;
+    if (KNOWN) {
+      const BlockSet blocks = noted[g];
+      for (int s = 0; s < STRIPS; s++) {
+        const uint32_t reached = uint32_t(blocks >> (s * STRIP_BLOCKS)) & ((1u << STRIP_BLOCKS) - 1);
+        add_jobs(b, g, s, reached, splat(x), na, nb, lo, size);
+      }
+    } else {
+      enum { PARTS = TILE / W };
+      V peak[PARTS], rb[PARTS], rc[PARTS];
       for (int v = 0; v < PARTS; v++) {
-        V dx = smaller(larger(peak[v], low), high);
-        reached |= bits(ge(fma(dx, fma(dx, na, rb[v]), rc[v]), slack)) << (v * W);
+        V dy = load(PLACES.rows + v * W) - splat(y);
+        rb[v] = dy * nb;
+        rc[v] = fma(dy * dy, splat(r.nc), lo);
+        peak[v] = dy * splat(r.vertex);
       }
-      for (int fold = TILE / 2; fold >= STRIP_BLOCKS; fold /= 2) reached |= reached >> fold;
-      reached &= t.live[s];
-      const int place = g * STRIPS + s;
-      V dx = load(PLACES.x[s]) - splat(x);
-      store(b.linear[place], nb * dx);
-      store(b.constant[place], fma(dx * dx, na, lo));
-      for (int part = 0; part < STRIP_BLOCKS; part += 8) {
-        uint32_t mask = reached >> part & 255;
-        uint64_t blocks = BITS.places[mask] + EVERY_BYTE * uint64_t(s * STRIP_BLOCKS + part), places = EVERY_BYTE * uint64_t(place);
-        memcpy(b.block + size, &blocks, 8);
-        memcpy(b.place + size, &places, 8);
-        size += __builtin_popcount(mask);
+      BlockSet blocks = 0;
+      for (int s = 0; s < STRIPS; s++) {
+        const V low = splat(float(s * BLOCK_COLUMNS) + 0.5f - x), high = splat(float((s + 1) * BLOCK_COLUMNS) - 0.5f - x);
+        uint32_t reached = 0;
+        for (int v = 0; v < PARTS; v++) {
+          V dx = smaller(larger(peak[v], low), high);
+          reached |= bits(ge(fma(dx, fma(dx, na, rb[v]), rc[v]), slack)) << (v * W);
+        }
+        for (int fold = TILE / 2; fold >= STRIP_BLOCKS; fold /= 2) reached |= reached >> fold;
+        reached &= t.live[s];
+        blocks |= BlockSet(reached) << (s * STRIP_BLOCKS);
+        add_jobs(b, g, s, reached, splat(x), na, nb, lo, size);
       }
+      if (noted) noted[g] = blocks;
     }
     b.jobs[g] = uint8_t(size - before);
   }
