@@ -1,4 +1,4 @@
-"""Speed of the splat rasteriser on a CPU: `python benchmarks/rasterizer.py [--quick]`.
+"""Speed of the splat rasteriser on a CPU: `python benchmarks/rasterizer.py [--only PART]`.
 
 Scenes: splats on an ellipsoid the size of a head that fills 80 % of a 512 x 512 image, opacities 0.5 to 1. "coarse",
 "medium" and "fine" splats have standard deviations of 1/60, 1/120 and 1/250 of the head.
@@ -118,16 +118,18 @@ def measure(cases: list[Case], repeats: int) -> None:
             case.measure()
 
 
-def report_scenes(counts: list[int], channels: list[int], threads: int, repeats: int, rate: float) -> None:
+def report_scenes(
+    counts: list[int], sizes: list[str], channels: list[int], threads: int, repeats: int, rate: float
+) -> None:
     titles = {"splats": 7, "size": 6, "ch": 3, "frame ms": 9, "of ceiling": 10, "compositing": 11, "of ceiling ": 11}
     titles |= {"f+b ms": 7, "f+b/f": 5, "pairs": 7, "discarded": 9}
     print(" ".join(f"{title:>{width}}" for title, width in titles.items()))
     camera = front_camera(512)
     for count in counts:
-        for name, fineness in FINENESS.items():
+        for name in sizes:
             cases = {}
             for c in channels:
-                scene = head(count, fineness, c)
+                scene = head(count, FINENESS[name], c)
                 cases[c] = (
                     Case(forward(scene, camera), threads),
                     Case(forward_and_backward(scene, camera), threads),
@@ -182,23 +184,61 @@ def report_reference(threads: int, repeats: int) -> None:
         )
 
 
+def report_gsplat(threads: int, sizes: list[str], repeats: int) -> None:
+    """Against gsplat's own PyTorch code, as far as it runs on a CPU (benchmarks/gsplat_torch.py)."""
+    import gsplat_torch
+
+    if reason := gsplat_torch.missing():
+        print(f"gsplat's own PyTorch code was not measured: {reason}")
+        return
+    torch.set_num_threads(threads)
+
+    def best(run: Callable[[], object], tries: int) -> float:
+        times = []
+        for _ in range(tries):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    for name in sizes:
+        scene, camera = head(60_000, FINENESS[name], 3), front_camera(512)
+        theirs = gsplat_torch.TorchPath(scene, camera)
+        kinds = {
+            "forward": (forward, theirs.forward),
+            "forward and backward": (forward_and_backward, theirs.forward_and_backward),
+        }
+        for kind, (make, their_run) in kinds.items():
+            ours, other = best(make(scene, camera), repeats), best(their_run(), 1 if name == "coarse" else 2)
+            print(
+                f"60000 {name} splats, 512², {kind}: ours, the whole frame, {ours * 1e3:.1f} ms; "
+                f"gsplat in PyTorch, only projection and compositing, {other:.2f} s, {other / ours:.0f} times as long",
+                flush=True,
+            )
+        if name == "fine":
+            print(f"  its tile lists, which come on top: {best(theirs.tile_lists, 1):.1f} s", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--counts", type=int, nargs="+", default=[60_000, 180_000], choices=[60_000, 180_000])
     parser.add_argument("--channels", type=int, nargs="+", default=[3, 32])
-    parser.add_argument("--only", choices=["scenes", "scaling", "reference"], help="one of the three parts")
+    parser.add_argument("--sizes", nargs="+", default=list(FINENESS), choices=list(FINENESS), help="of the splats")
+    parser.add_argument("--only", choices=["scenes", "scaling", "reference", "gsplat"], help="one of the four parts")
     options = parser.parse_args()
     rate = multiply_add_rate(options.threads)
     limits = ", ".join(f"{ceiling(rate, c) / 1e9:.2f} G at {c} channels" for c in options.channels)
     print(f"{kernels.status().message}; {options.threads} threads; ceiling in pairs/s: {limits}")
     if options.only in (None, "scenes"):
-        report_scenes(options.counts, options.channels, options.threads, options.repeats, rate)
+        report_scenes(options.counts, options.sizes, options.channels, options.threads, options.repeats, rate)
     if options.only in (None, "scaling"):
         report_scaling(options.threads, options.repeats)
     if options.only in (None, "reference"):
         report_reference(options.threads, options.repeats)
+    if options.only in (None, "gsplat"):
+        report_gsplat(options.threads, [name for name in options.sizes if name != "medium"], options.repeats)
 
 
 if __name__ == "__main__":

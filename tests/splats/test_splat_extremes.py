@@ -192,8 +192,8 @@ def test_a_million_splats():
     gaussians = random_gaussians(9, count=1_000_000, scale=0.002)
     camera = random_camera(9, 1024, 1024)
     cotangents = [torch.ones(1024, 1024, c) for c in (3, 1, 1)]
-    start = time.perf_counter()
+    start = time.process_time()
     raster, gradients = draw(gaussians, camera, torch.zeros(3), RasterSettings(), "cpu", torch.float32, cotangents)
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
     assert raster.alpha.mean() > 0.2
     assert all(g.isfinite().all() for g in gradients.values())

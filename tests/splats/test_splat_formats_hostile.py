@@ -36,12 +36,12 @@ def good(tmp_path_factory):
 def refused(tmp_path, content, match, name="bad.bin"):
     path = tmp_path / name
     path.write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()  # of this process: others may be busy
     with pytest.raises(VultusError, match=match) as raised:
         read_splats(path)
     assert name in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def changed_document(change):

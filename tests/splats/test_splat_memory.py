@@ -20,8 +20,8 @@ import torch
 from vultus.cameras import Camera
 from vultus.splats import Gaussians, rasterize
 
-count, size, channels, backward = (int(word) for word in sys.argv[1:5])
-scale = float(sys.argv[5])
+count, size, channels = (int(word) for word in sys.argv[1:4])
+backward, scale = sys.argv[4] == "1", float(sys.argv[5])
 torch.set_num_threads(2)
 g = torch.Generator().manual_seed(0)
 
