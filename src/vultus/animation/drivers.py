@@ -10,16 +10,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from vultus.animation import builtin_motions
 from vultus.animation.arkit_motion import arkit_motion, read_arkit_csv
+from vultus.animation.arkit_tracks import read_arkit_json, read_mediapipe_scores
 from vultus.animation.conversion import convert_motion
-from vultus.captures import Capture, head_of_motion, open_capture, read_motion
+from vultus.animation.landmark_tracks import read_landmark_track
+from vultus.animation.retargeting import Sight
+from vultus.captures import Capture, head_of_motion, layout_of, open_capture, read_motion
+from vultus.captures.contents import FOREIGN_FPS
+from vultus.captures.flame_params import is_flame
+from vultus.captures.flame_tracks import (
+    FlameTrack,
+    is_flame_codes,
+    is_flame_sequence,
+    is_track_folder,
+    read_flame_codes,
+    read_flame_track,
+    read_track_folder,
+)
 from vultus.errors import VultusError
-from vultus.files import sha256_of
+from vultus.files import npz_names, sha256_of
 from vultus.heads.load import BUILTIN, load_head
 from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.motion import Motion
 from vultus.progress import Progress, silent
+from vultus.tracking.neutral import neutral_of
 
 if TYPE_CHECKING:
     from vultus.tracking.track import TrackSettings
@@ -38,13 +55,15 @@ class Driver:
     """What moves an avatar.
 
     name: the file's name or `builtin:...`. sha256: of the file, None for built-in motions. capture: the driving
-    footage itself, frame by frame, where there is some (row t of the motion is timestep t).
+    footage itself, frame by frame, where there is some (row t of the motion is timestep t). sight: of the camera that
+    saw it, in the motion's world; None where that is not known.
     """
 
     name: str
     motion: Motion
     sha256: str | None = None
     capture: Capture | None = None
+    sight: Sight | None = None
 
 
 def load_driver(
@@ -55,10 +74,20 @@ def load_driver(
     settings: TrackSettings | None = None,
     cache: str | Path | None = None,
     retrack: bool = False,
+    fps: float | None = None,
     progress: Progress = silent,
 ) -> Driver:
     """Open a driver: `builtin:NAME`, a motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), a video
-    or a photo.
+    or a photo; or what another program tracked:
+
+    - FLAME parameters over time: `tracked_flame_params*.npz` of VHAP, `flame_param.npz` of a GaussianAvatars avatar, a
+      folder of `00000.npz` ... of one timestep each;
+    - codes of DECA or EMOCA: an .npz or a pickled dictionary, or EMOCA's folders of .npy files;
+    - ARKit weights: LAM's driving .json, an .npy of MediaPipe's 52 scores per frame;
+    - face points: an .npz of `points`, `set` and `image_size`.
+
+    FLAME tracks need a FLAME model as the avatar's head or as `made_with`. Their neutral is the median of the calmest
+    frames.
 
     Videos and photos are tracked with `made_with`, else with `head` if it has a jaw joint, else with the built-in
     head; the result is kept in `cache` (default: `driver_cache()`) under the file's content and the settings, and found
@@ -68,6 +97,8 @@ def load_driver(
         made_with: the head model of the driver, where that is neither `head` nor the built-in one.
         settings: of tracking.
         retrack: track again even if the cache has the result.
+        fps: rows per second of files that do not say; default: 60 for CSV without a time code, 30 for MediaPipe's
+            scores, else 25.
 
     Raises:
         VultusError: no such driver, a file that is none of these, or one for another head model.
@@ -82,27 +113,88 @@ def load_driver(
         return Driver(text, BUILTIN_DRIVERS[name][0](head))
     path = Path(source)
     if path.is_dir():
+        if layout_of(path) is None and is_track_folder(path):
+            flame = _flame(path, head, made_with)
+            return _track_driver(path.name, None, read_track_folder(path, flame), flame, head, fps, progress)
         file = path / "motion.npz"
         origin = _origin(file, head, made_with) if file.is_file() else head
         capture = open_capture(path, origin)
         motion = _for_head(capture.motion, origin, head, progress)
-        return Driver(path.name, motion, capture.source.sha256 if capture.source else None, capture)
+        sight = Sight.of(capture.camera(min(capture.views)))
+        return Driver(path.name, motion, capture.source.sha256 if capture.source else None, capture, sight)
     if not path.is_file():
         known = ", ".join(PREFIX + name for name in BUILTIN_DRIVERS)
         raise VultusError(f"{path}: there is no such file. A driver is a video, a photo, motion.npz, a CSV, or {known}")
     suffix = path.suffix.lower()
+    if suffix == ".pkl":
+        flame = _flame(path, head, made_with)
+        return _track_driver(path.name, sha256_of(path), read_flame_codes(path, flame), flame, head, fps, progress)
+    if suffix == ".npz" and "format" not in (names := npz_names(path)):
+        if is_flame_sequence(names) or is_flame_codes(names):
+            flame = _flame(path, head, made_with)
+            read = read_flame_track if is_flame_sequence(names) else read_flame_codes
+            return _track_driver(path.name, sha256_of(path), read(path, flame), flame, head, fps, progress)
+        if {"points", "set"} <= names:
+            fitted_with = _tracked_with(head, made_with)
+            motion, camera = read_landmark_track(path, fitted_with, fps=fps or FOREIGN_FPS)
+            motion = _for_head(motion, fitted_with, head, progress)
+            return Driver(path.name, motion, sha256_of(path), sight=Sight.of(camera))
     if suffix == ".npz":
         origin = _origin(path, head, made_with)
         return Driver(path.name, _for_head(read_motion(path, origin), origin, head, progress), sha256_of(path))
-    if suffix in (".csv", ".tsv"):
-        take = read_arkit_csv(path)
+    if suffix in (".csv", ".tsv", ".json", ".npy"):
+        if suffix == ".json":
+            take = read_arkit_json(path)
+        elif suffix == ".npy":
+            take = read_mediapipe_scores(path, fps=fps or 30.0)
+        else:
+            take = read_arkit_csv(path, fps=fps)
         motion = arkit_motion(head, take.weights, take.times, head_angles=take.head_angles, valid=take.valid)
         return Driver(path.name, motion, sha256_of(path))
-    has_jaw = isinstance(head, SkinnedHead) and "jaw" in head.joint_names
-    tracked_with = made_with or (head if has_jaw else load_head(BUILTIN))
+    tracked_with = _tracked_with(head, made_with)
     folder = Path(cache) if cache is not None else driver_cache()
     driver = _tracked(path, tracked_with, settings, folder, retrack, progress)
     return replace(driver, motion=_for_head(driver.motion, tracked_with, head, progress))
+
+
+def _tracked_with(head: HeadModel, made_with: SkinnedHead | None) -> SkinnedHead:
+    """The head model that pictures or points are fitted with."""
+    if made_with is not None:
+        return made_with
+    return head if isinstance(head, SkinnedHead) and "jaw" in head.joint_names else load_head(BUILTIN)
+
+
+def _flame(path: Path, head: HeadModel, made_with: SkinnedHead | None) -> SkinnedHead:
+    """The FLAME model that a track is of: the one given, else the avatar's. Raises VultusError."""
+    for known in (made_with, head):
+        if isinstance(known, SkinnedHead) and is_flame(known):
+            return known
+    raise VultusError(
+        f"{path}: was tracked with FLAME, the avatar is on {head.name}. Say where your FLAME model is, so that "
+        "the track can be converted: --driver-head PATH on the command line, made_with=load_head(PATH) in Python"
+    )
+
+
+def _track_driver(
+    name: str,
+    sha256: str | None,
+    track: FlameTrack,
+    flame: SkinnedHead,
+    head: HeadModel,
+    fps: float | None,
+    progress: Progress,
+) -> Driver:
+    """A driver of what another program tracked, at `fps` frames per second."""
+    count = track.params.batch_shape[0]
+    numbers = torch.arange(count) if track.numbers is None else track.numbers - track.numbers[0]
+    if bool((numbers[1:] <= numbers[:-1]).any()):
+        raise VultusError(f"{name}: its frame numbers do not increase")
+    valid = torch.ones(count, dtype=torch.bool)
+    # Other trackers put the person into the expression as well: what a calm face has of it is the neutral.
+    neutral = replace(neutral_of(track.params, valid), identity=track.params.identity, offset=track.params.offset)
+    motion = Motion(track.params, numbers / (fps or FOREIGN_FPS), neutral, valid)
+    sight = None if track.eye is None else Sight(track.eye, torch.tensor([0.0, 0.0, -1.0]))
+    return Driver(name, _for_head(motion, flame, head, progress), sha256, sight=sight)
 
 
 def _origin(path: Path, head: HeadModel, made_with: SkinnedHead | None) -> HeadModel:
@@ -154,7 +246,7 @@ def _tracked(
     capture = _cached(folder, head)
     if capture is None:
         capture = track(path, folder, head=head, settings=settings, progress=progress)
-    return Driver(path.name, capture.motion, digest, capture)
+    return Driver(path.name, capture.motion, digest, capture, Sight.of(capture.camera(min(capture.views))))
 
 
 def _cached(folder: Path, head: HeadModel) -> Capture | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.cameras import Camera
 from vultus.errors import VultusError
 from vultus.heads.arkit import is_numbered, mirrored_name
 from vultus.heads.model import HeadModel
@@ -20,30 +22,63 @@ _CHUNK = 512
 
 
 @dataclass(frozen=True)
+class Sight:
+    """Where a camera stands (metres) and along which axis (of length 1) it looks."""
+
+    eye: Float[Tensor, "3"]
+    axis: Float[Tensor, "3"]
+
+    @staticmethod
+    def of(camera: Camera) -> Sight:
+        """That of a camera without batch dimensions."""
+        return Sight(camera.center, camera.world_to_camera[2, :3])
+
+
+@dataclass(frozen=True)
 class Retargeting:
     """How a driver's motion is carried over.
 
+    mode: `relative`: relative to both neutrals. `paper`: expression, rotations and translation are copied as they are,
+    as GaussianAvatars does it; only identity, scale and offset stay the target's, and nothing else here counts but
+    `smoothing` and `mirror`.
+    neutral_at: the driver's instant (seconds from its start) that counts as its neutral; None: the motion's own.
     expression_gain: how strongly expressions are transferred. translation_gain: how far the head moves where the
-    driver's moves; None: by the ratio of the two eye distances. smoothing: standard deviation, seconds, of a Gaussian
-    over time. mirror: swap left and right, as in a mirror.
+    driver's moves; None: by the ratio of the two eye distances, and along the viewing axis so that the head grows and
+    shrinks in the picture as the driver's does (see `retarget_motion`). smoothing: standard deviation, seconds, of a
+    Gaussian over time. mirror: swap left and right, as in a mirror.
     """
 
+    mode: Literal["relative", "paper"] = "relative"
+    neutral_at: float | None = None
     expression_gain: float = 1.0
     translation_gain: float | None = None
     smoothing: float = 0.0
     mirror: bool = False
 
 
-def retarget_motion(motion: Motion, head: HeadModel, target: HeadParams, options: Retargeting | None = None) -> Motion:
+def retarget_motion(
+    motion: Motion,
+    head: HeadModel,
+    target: HeadParams,
+    options: Retargeting | None = None,
+    *,
+    source_sight: Sight | None = None,
+    target_sight: Sight | None = None,
+) -> Motion:
     """A driver's motion as the motion of the person whose rest parameters are `target`.
 
     Relative to both neutrals (`vultus.motion.retarget`); identity, scale and offset are the target's. Expressions are
     kept within what faces do: named components in [0, 1], numbered ones within 3 standard deviations (12 where there is
     no jaw joint), either widened to include the target's own rest.
 
+    Where both cameras are given (`source_sight` in the driver's world, `target_sight` in the avatar's), movement along
+    the driver's viewing axis is scaled by the ratio of the distances at rest instead of that of the eyes: perspective
+    shows it as a change of size, `distance / (distance + movement)`. A focal length that the tracker guessed too long
+    makes distances and movements along the axis longer alike, and so falls out.
+
     Raises:
-        VultusError: motion and target belong to different head models, or mirroring is asked of a head model whose
-            components have no sides.
+        VultusError: a `neutral_at` that the motion does not reach; motion and target of different head models; or
+            mirroring is asked of a head model whose components have no sides.
     """
     options = options or Retargeting()
     if not motion.params.model == target.model == head.fingerprint:
@@ -55,9 +90,16 @@ def retarget_motion(motion: Motion, head: HeadModel, target: HeadParams, options
         motion = mirror(motion, head)
     if options.smoothing > 0:
         motion = smooth(motion, options.smoothing)
+    if options.mode == "paper":
+        own = {"identity": target.identity, "scale": target.scale, "offset": target.offset}
+        return replace(motion, params=replace(motion.params, **own), neutral=target)
+    if options.neutral_at is not None:
+        motion = replace(motion, neutral=replace(_at(motion, options.neutral_at), offset=motion.neutral.offset))
     gain = options.translation_gain
     if gain is None:
         gain = _eye_distance(head, target) / _eye_distance(head, motion.neutral)
+        if source_sight is not None and target_sight is not None:
+            motion = _along_sight(motion, head, target, gain, source_sight, target_sight)
     moved = retarget(
         motion.params,
         motion.neutral,
@@ -68,6 +110,43 @@ def retarget_motion(motion: Motion, head: HeadModel, target: HeadParams, options
     lowest, highest = _expression_limits(head, target.expression)
     params = replace(moved, expression=moved.expression.clamp(lowest, highest))
     return replace(motion, params=params, neutral=target)
+
+
+def _at(motion: Motion, seconds: float) -> HeadParams:
+    """The parameters of the valid instant nearest to a time from the motion's start."""
+    times = motion.times - motion.times[0]
+    if not 0 <= seconds <= float(times[-1]) + 1 / motion.fps:
+        raise VultusError(f"the driver has no instant at {seconds:g} s; it lasts from 0 to {float(times[-1]):.2f} s")
+    away = torch.where(motion.valid, (times - seconds).abs(), torch.inf)
+    return motion.params[int(away.argmin())]
+
+
+def _along_sight(
+    motion: Motion,
+    head: HeadModel,
+    target: HeadParams,
+    gain: float,
+    source: Sight,
+    goal: Sight,
+) -> Motion:
+    """The motion with its movement along the viewing axis scaled so that `gain` times it is seen as the driver's."""
+    distances = [
+        float((head.pose(params).vertices.mean(-2) - sight.eye) @ sight.axis)
+        for params, sight in ((motion.neutral, source), (target, goal))
+    ]
+    if not all(_LEAST_DISTANCE < distance < _MOST_DISTANCE for distance in distances):
+        return motion
+    share = distances[1] / distances[0] / gain
+    if abs(share - 1) < 1e-4:
+        return motion
+    moved = motion.params.translation - motion.neutral.translation
+    along = (moved * source.axis).sum(-1, keepdim=True) * source.axis
+    params = replace(motion.params, translation=motion.params.translation + (share - 1) * along)
+    return replace(motion, params=params)
+
+
+_LEAST_DISTANCE, _MOST_DISTANCE = 0.05, 100.0
+"""Metres between a camera and a head that can be believed."""
 
 
 def _expression_limits(head: HeadModel, rest: Float[Tensor, "E"]) -> tuple[Tensor, Tensor]:

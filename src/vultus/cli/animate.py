@@ -23,6 +23,9 @@ def animate(
     camera: Literal["still", "swing", "orbit"] = "still",
     mark: bool = False,
     expression_gain: float = 1.0,
+    retarget: Literal["relative", "paper"] = "relative",
+    neutral_at: float | None = None,
+    driver_fps: float | None = None,
     retrack: bool = False,
 ) -> None:
     """Move an avatar by a video, a photo, a motion file, ARKit weights or a built-in motion; write an MP4.
@@ -32,8 +35,8 @@ def animate(
 
     Args:
         avatar: Folder of the avatar.
-        driver: clip.mp4, photo.jpg, motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), or
-            builtin:talking, builtin:expressions, builtin:turn.
+        driver: clip.mp4, photo.jpg, motion.npz, a capture folder, a CSV of ARKit weights (Live Link Face), a track of
+            VHAP, DECA, EMOCA, LAM or MediaPipe, or builtin:talking, builtin:expressions, builtin:turn.
         output: The MP4 to write, or a folder (name without suffix) for PNG frames.
         head: Head model the avatar was made with: path of its file or folder; default: the built-in one.
         driver_head: Head model the driver was made with, where that is neither the avatar's nor the built-in one.
@@ -45,6 +48,10 @@ def animate(
         camera: still; swing: a little to both sides; orbit: from one profile to the other, once.
         mark: Write "synthetic" visibly into the corner.
         expression_gain: Exaggerate (above 1) or calm (below 1) expressions.
+        retarget: relative: to both people's neutral, so that the avatar keeps its face; paper: expression and pose are
+            copied as they are and seen through the driver's camera, as GaussianAvatars does it.
+        neutral_at: Seconds from the driver's start at which its face is at rest; default: found in the driver.
+        driver_fps: Frames per second of a track that does not say.
         retrack: Track the driver again even if it was tracked before.
     """
     from vultus.animation import Retargeting, load_driver
@@ -62,12 +69,12 @@ def animate(
         mesh=mesh,
         camera=camera,
         mark=mark,
-        retargeting=Retargeting(expression_gain=expression_gain),
+        retargeting=Retargeting(expression_gain=expression_gain, mode=retarget, neutral_at=neutral_at),
     )
     opened = load(avatar, head=None if head is None else load_head(head))
     origin = None if driver_head is None else load_head(driver_head)
     with progress_bars() as progress:
-        motion = load_driver(driver, opened.head, made_with=origin, retrack=retrack, progress=progress)
+        motion = load_driver(driver, opened.head, made_with=origin, retrack=retrack, fps=driver_fps, progress=progress)
         write = write_video if output.suffix else write_frames
         write(opened, motion, output, style, progress=progress)
     print(f"animation      {output}")

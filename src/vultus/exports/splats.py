@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from vultus.animation import Driver, Retargeting, retarget_motion
+from vultus.animation import Driver, Retargeting, Sight, retarget_motion
 from vultus.avatars import Avatar, SplatAvatar
 from vultus.errors import VultusError
 from vultus.exports.provenance import provenance
@@ -64,4 +64,12 @@ def _posed(avatar: Avatar, driver: Driver, at: float, retargeting: Retargeting |
     if not 0 <= at <= last + 1 / driver.motion.fps:
         raise VultusError(f"{driver.name}: there is no instant at {at:g} s; it lasts from 0 to {last:.2f} s")
     row = int((times - at).abs().argmin())
-    return retarget_motion(driver.motion, avatar.head, avatar.rest, retargeting).params[row]
+    moved = retarget_motion(
+        driver.motion,
+        avatar.head,
+        avatar.rest,
+        retargeting,
+        source_sight=driver.sight,
+        target_sight=Sight.of(avatar.view),
+    )
+    return moved.params[row]

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vultus.animation import Driver, Retargeting, orbit, play, retarget_motion, still, swing
+from vultus.animation import Driver, Retargeting, Sight, orbit, play, retarget_motion, still, swing
 from vultus.animation.paths import head_center, yaw_to_front
 from vultus.animation.play import default_background
 from vultus.avatars import Avatar
@@ -131,8 +131,14 @@ def pictures(
     """The frames of an animation, one by one."""
     rows = resampled(driver.motion, _fps(driver, style))
     source = driver.motion[rows]
-    motion = retarget_motion(driver.motion, avatar.head, avatar.rest, style.retargeting)[rows]
     view = sized_view(avatar, style.size)
+    if style.retargeting.mode == "paper" and driver.capture is not None:
+        # The published program renders a copied motion through the driver's camera, in whose world it is.
+        view = _sized(driver.capture.camera(min(driver.capture.views)), style.size)
+    motion = retarget_motion(
+        driver.motion, avatar.head, avatar.rest, style.retargeting,
+        source_sight=driver.sight, target_sight=Sight.of(avatar.view),
+    )[rows]  # fmt: skip
     cameras = _cameras(avatar, view, style.camera, len(motion))
     background = default_background(avatar) if style.background is None else torch.tensor(style.background)
     footage = None if driver.capture is None else Footage(driver.capture, view.height)
@@ -169,7 +175,10 @@ def resampled(motion: Motion, fps: float) -> Int[Tensor, "N"]:
 
 def sized_view(avatar: Avatar, size: int | None) -> Camera:
     """The avatar's own camera, with `size` pixels on its longer side, both sides even."""
-    view = avatar.view
+    return _sized(avatar.view, size)
+
+
+def _sized(view: Camera, size: int | None) -> Camera:
     factor = 1.0 if size is None else size / max(view.width, view.height)
     width, height = (max(2, 2 * round(side * factor / 2)) for side in (view.width, view.height))
     return view.resized(width, height)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vultus.animation import BUILTIN_DRIVERS, load_driver, retarget_motion
+from vultus.animation import BUILTIN_DRIVERS, Driver, Sight, load_driver, retarget_motion
 from vultus.animation.drivers import PREFIX
 from vultus.animation.play import default_background
 from vultus.avatars import Avatar, load
@@ -152,15 +152,21 @@ class AvatarViewer:
             self._set_motion(self._motions[name])
         else:
             driver = load_driver(name, self.avatar.head)
-            self._set_motion(retarget_motion(driver.motion, self.avatar.head, self.avatar.rest))
+            self._set_motion(self._retargeted(driver))
+
+    def _retargeted(self, driver: Driver) -> Motion:
+        avatar = self.avatar
+        return retarget_motion(
+            driver.motion, avatar.head, avatar.rest, source_sight=driver.sight, target_sight=Sight.of(avatar.view)
+        )
 
     def load_motion(self, path: str) -> None:
-        """Add a motion.npz or an ARKit CSV to the list and play it; what is wrong with it is shown in the panel."""
+        """Add a motion or a track to the list and play it; what is wrong with it is shown in the panel."""
         try:
-            if Path(path).suffix.lower() not in (".npz", ".csv", ".tsv"):
-                raise VultusError("the viewer loads motion.npz and CSV files; track videos with `vultus animate`")
+            if Path(path).suffix.lower() not in (".npz", ".csv", ".tsv", ".json", ".npy"):
+                raise VultusError("the viewer loads .npz, .csv, .json and .npy; track videos with `vultus animate`")
             driver = load_driver(path, self.avatar.head)
-            motion = retarget_motion(driver.motion, self.avatar.head, self.avatar.rest)
+            motion = self._retargeted(driver)
         except VultusError as error:
             self.message.content = f"**Not loaded:** {error}"
             return
