@@ -12,7 +12,8 @@ from vultus.heads import SkinnedHead
 from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix
 from vultus.tracking import Observations
-from vultus.tracking.landmark_fit import camera_pose, embedding_of
+from vultus.tracking.landmark_fit import embedding_of
+from vultus.tracking.rig import camera_pose
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import torch
 
 from vultus.heads import SkinnedHead
 from vultus.meshes import interpolate, rasterize_mesh
-from vultus.tracking.landmark_fit import camera_pose, fit_landmarks, problem_of
+from vultus.tracking.landmark_fit import fit_landmarks, problem_of
 from vultus.tracking.landmark_model import LandmarkModel
-from vultus.tracking.landmark_solver import CAMERA_DISTANCE
 from vultus.tracking.observations import FitSettings, Observations
 from vultus.tracking.photometric import Crops, _with_pictures, refine_fit, robust_texture, surface_samples
+from vultus.tracking.rig import CAMERA_DISTANCE, camera_pose
 
 _SIDE, _FRAMES = 256, 8
 
@@ -47,7 +47,7 @@ def take(builtin: SkinnedHead):
         raster = rasterize_mesh(posed, head.faces, camera)
         color = interpolate(blotches, head.faces, raster.face_ids, raster.barycentric)[..., 0]
         pictures.append((color.clamp(0, 1) * 255).round().to(torch.uint8))
-    crops = Crops(torch.stack(pictures), torch.zeros(_FRAMES, 2).double(), torch.ones(_FRAMES).double())
+    crops = Crops(torch.stack(pictures)[:, None], torch.zeros(_FRAMES, 1, 2).double(), torch.ones(_FRAMES, 1).double())
     points = camera.project(head.landmarks(vertices, "ibug68")).double()
     bias = 1.5 * random(*points[:1].shape).double()
     noise = 1.5 * random(*points.shape).double()

@@ -28,8 +28,10 @@ from vultus.tracking.landmark_regions import (
     regions,
     silhouette_positions,
 )
-from vultus.tracking.landmark_solver import CAMERA_DISTANCE, Layout, Problem, State, minimise
+from vultus.tracking.landmark_solver import Layout, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
+from vultus.tracking.placement import meet, rigid
+from vultus.tracking.rig import CAMERA_DISTANCE
 from vultus.tracking.torso import TorsoTemplate
 
 _SMOOTH_SIGMA = {
@@ -50,6 +52,8 @@ _JOINT_SIGMA = {"jaw": (0.3, 0.03, 0.02), "neck": (0.2, 0.2, 0.2), "left_eye": (
 _NOT_FITTED = ("mouthClose", "cheekPuff", "tongueOut")
 """Shapes that points on the face do not show: they would only soak up errors."""
 _DEFAULTS = FitSettings()
+_KNOWN = 1.0
+"""The estimated focal length where the cameras are known: their own are then in pixels."""
 _JAW_SHAPE = "jawOpen"
 """Repeats what the jaw joint does, where there is one."""
 
@@ -95,19 +99,20 @@ class SharedFit:
 
 @dataclass(frozen=True)
 class Fit:
-    """A landmark fit of N frames. `params` have batch N, `camera` is one for all frames and world space is metres.
+    """A landmark fit of N frames seen by C cameras. `params` have batch N, world space is metres.
 
-    `residual` [N, L] is the distance of every projected landmark from the detected one as a fraction of the outer eye
-    distance (NaN: not seen), with `ids` numbering the points in the detector's set `set_name`.
+    `camera` is the one for all frames, of a rig the first at the first instant. `residual` [N, C, L] is the distance of
+    every projected landmark from the detected one as a fraction of the outer eye distance (NaN: not seen), with `ids`
+    numbering the points in the detector's set `set_name`. `eye_distance` is in pixels.
     """
 
     shared: SharedFit
     params: HeadParams
     camera: Camera
-    residual: Float64[np.ndarray, "N L"]
+    residual: Float64[np.ndarray, "N C L"]
     ids: np.ndarray
     set_name: str
-    eye_distance: Float64[np.ndarray, "N"]
+    eye_distance: Float64[np.ndarray, "N C"]
     seen: Bool[np.ndarray, "N"]
     converged: bool
     iterations: int
@@ -116,8 +121,9 @@ class Fit:
         """Mean residual per frame over the points of some regions, fraction of the eye distance."""
         rows = [index for index, name in enumerate(regions(self.set_name, self.ids)) if name in names]
         with np.errstate(invalid="ignore"):
-            seen = np.isfinite(self.residual[:, rows])
-            total = np.where(seen, self.residual[:, rows], 0.0).sum(1)
+            residual = self.residual[..., rows].reshape(len(self.residual), -1)
+            seen = np.isfinite(residual)
+            total = np.where(seen, residual, 0.0).sum(1)
             return np.where(seen.any(1), total / np.maximum(seen.sum(1), 1), np.nan)
 
 
@@ -127,7 +133,7 @@ def fit_landmarks(
     settings: FitSettings = _DEFAULTS,
     shared: SharedFit | None = None,
 ) -> Fit:
-    """Fit a head to detected points of one photo or of the frames of one video.
+    """Fit a head to detected points of one photo, of the frames of one video, or of calibrated cameras.
 
     With `shared`, identity, offset and focal length are those given and only the pose, joints and expression of each
     frame are estimated.
@@ -141,8 +147,8 @@ def fit_landmarks(
     seen = observations.seen
     if not seen.any():
         raise VultusError("no face was found in any frame, so there is nothing to fit")
-    focal = settings.focal
-    if shared is not None:
+    focal = settings.focal if observations.rig is None else _KNOWN
+    if shared is not None and observations.rig is None:
         focal = shared.focal_for(observations.width, observations.height)
     identity, bias = (None, None) if shared is None else (shared.identity.double(), shared.bias)
     if identity is None and len(seen) > 1:
@@ -165,13 +171,14 @@ def problem_of(
     model, observations = _prepared(head, observations, fit.shared.offset)
     model = model.moved(_offsets(model, observations.set_name, fit.shared.bias))
     layout = _layout(head, settings)
-    problem = _problem(head, model, layout, observations, settings, fit.eye_distance, fit.shared.focal)
+    problem = _problem(head, model, layout, observations, settings, fit.eye_distance)
     frames = torch.zeros(len(observations.points), layout.size, dtype=torch.float64)
     frames[:, :3], frames[:, 3:6] = fit.params.joint("root"), fit.params.translation
     for column, (joint, axis) in enumerate(layout.joint_axes, start=6):
         frames[:, column] = fit.params.joint(layout.joint_names[joint])[:, axis]
     frames[:, layout.first_expression :] = fit.params.expression[:, list(layout.expression)]
-    state = State(frames, fit.shared.identity.double(), float(np.log(fit.shared.focal)))
+    focal = fit.shared.focal if observations.rig is None else _KNOWN
+    state = State(frames, fit.shared.identity.double(), float(np.log(focal)))
     return replace(problem, weights=_weights(model, observations, frames[:, :3])), state, observations
 
 
@@ -190,7 +197,7 @@ def _prepared(
     observations, landmark_set = _as_landmark_set(head, observations)
     model = LandmarkModel.of(head, embedding_of(head, landmark_set), offset)
     rows = fitted_points(observations.set_name, model.ids.numpy())
-    return model.select(torch.from_numpy(rows)), replace(observations, points=observations.points[:, rows])
+    return model.select(torch.from_numpy(rows)), replace(observations, points=observations.points[..., rows, :])
 
 
 def _votes(settings: FitSettings, observations: Observations) -> float:
@@ -234,10 +241,10 @@ def _as_landmark_set(head: SkinnedHead, observations: Observations) -> tuple[Obs
             f"the head model {head.name!r} has no landmark set {wanted!r}; it has {sorted(head.landmark_sets)}"
         )
     ids = head.landmark_sets[wanted].ids.numpy()
-    available = points.shape[1]
-    padded = np.full((len(points), max(int(ids.max()) + 1, available), 2), np.nan)
-    padded[:, :available] = points
-    return replace(observations, points=padded[:, ids], set_name=set_name), wanted
+    available = points.shape[2]
+    padded = np.full((*points.shape[:2], max(int(ids.max()) + 1, available), 2), np.nan)
+    padded[:, :, :available] = points
+    return replace(observations, points=padded[:, :, ids], set_name=set_name), wanted
 
 
 def embedding_of(head: SkinnedHead, landmark_set: str) -> LandmarkSet:
@@ -270,11 +277,14 @@ def _solve(
     longer = max(observations.width, observations.height)
     start_focal = focal if focal is not None else settings.focal_prior[0] * longer
     start_identity = torch.zeros(model.identity_count, dtype=torch.float64) if identity is None else identity
-    pose, scale = initial_pose(model, observations, start_identity, start_focal)
+    if observations.rig is None:
+        pose, scale = initial_pose(model, observations, start_identity, start_focal)
+    else:
+        pose, scale = placed_poses(model, observations, start_identity)
     frames = torch.zeros(len(pose), layout.size, dtype=torch.float64)
     frames[:, :6] = torch.from_numpy(pose)
     state = State(frames, start_identity, float(np.log(start_focal)))
-    problem = _problem(head, model, layout, observations, settings, scale, start_focal)
+    problem = _problem(head, model, layout, observations, settings, scale)
     pose_only = torch.zeros(layout.size, dtype=torch.bool)
     pose_only[:6] = True
     # An open mouth or a strong turn is far from the start, and no outlier: the kernel is narrowed at the end only.
@@ -299,7 +309,7 @@ def _solve(
 
 def initial_pose(
     model: LandmarkModel, observations: Observations, identity: Float64[Tensor, "S"], focal: float
-) -> tuple[Float64[np.ndarray, "N 6"], Float64[np.ndarray, "N"]]:
+) -> tuple[Float64[np.ndarray, "N 6"], Float64[np.ndarray, "N 1"]]:
     """Axis-angle and translation of every frame by a scaled-orthographic fit of neutral landmarks, and the outer eye
     distance in pixels (as if seen from the front). Frames without a face repeat their nearest neighbour.
     """
@@ -314,7 +324,7 @@ def initial_pose(
     previous: np.ndarray | None = None
     known = np.flatnonzero(observations.seen)
     for frame in known:
-        target = observations.points[frame]
+        target = observations.points[frame, 0]
         usable = np.isfinite(target).all(-1)
         chosen = usable & rigid if (usable & rigid).sum() >= 6 else usable
         rotation, shift, scale = _scaled_orthographic(points[chosen], target[chosen])
@@ -331,7 +341,44 @@ def initial_pose(
     for frame in known:
         rotation = _matrix(poses[frame, :3])
         poses[frame, 3:] += rotation @ root - root
-    return poses[nearest], scales[nearest]
+    return poses[nearest], scales[nearest, None]
+
+
+def placed_poses(
+    model: LandmarkModel, observations: Observations, identity: Float64[Tensor, "S"]
+) -> tuple[Float64[np.ndarray, "N 6"], Float64[np.ndarray, "N C"]]:
+    """Axis-angle and translation of every frame from where the rays of several cameras meet, and the outer eye distance
+    in pixels. Frames in which they do not meet repeat their nearest neighbour.
+
+    Raises:
+        VultusError: rays meet in no frame.
+    """
+    neutral = torch.zeros(1, model.expression_count, dtype=torch.float64)
+    points = model.evaluate(identity, neutral, {}, torch.zeros(1, 3, dtype=torch.float64)).points[0].numpy()
+    names = regions(observations.set_name, model.ids.numpy())
+    stiff = np.array([name in ("eyes", "nose", "brows") for name in names])
+    met = meet(observations.cameras, observations.points[:, :, stiff], observations.seen_by).points
+    known = np.flatnonzero(np.isfinite(met).all(-1).sum(-1) >= 6)
+    if not len(known):
+        raise VultusError("no two cameras see the face at one place; are they calibrated, and all of one moment?")
+    # The model turns about its root joint.
+    root = model.joint_basis[0, :, 0].numpy()
+    poses = np.zeros((len(met), 6))
+    previous: np.ndarray | None = None
+    for frame in known:
+        found = np.isfinite(met[frame]).all(-1)
+        rotation, shift = rigid(points[stiff][found], met[frame][found])
+        turn = _axis_angle_near(rotation, previous)
+        poses[frame] = [*turn, *(shift + rotation @ root - root)]
+        previous = turn
+    nearest = known[np.abs(np.arange(len(poses))[:, None] - known).argmin(1)]
+    poses = poses[nearest]
+    row = {int(point): index for index, point in enumerate(model.ids)}
+    right, left = outer_eye_corners(observations.set_name)
+    distance = float(np.linalg.norm(points[row[left]] - points[row[right]]))
+    rig = observations.cameras
+    depth = rig.seen(torch.from_numpy(poses[:, None, 3:] + root))[:, 0, :, 2].clamp_min(1e-3)
+    return poses, (rig.focal[..., 0] * distance / depth).numpy()
 
 
 def _scaled_orthographic(
@@ -389,8 +436,7 @@ def _problem(
     layout: Layout,
     observations: Observations,
     settings: FitSettings,
-    eye_distance: Float64[np.ndarray, "N"],
-    start_focal: float,
+    eye_distance: Float64[np.ndarray, "N C"],
 ) -> Problem:
     named = blendshapes(head)
     size, first = layout.size, layout.first_expression
@@ -428,12 +474,12 @@ def _problem(
     return Problem(
         model=model,
         layout=layout,
-        points=torch.from_numpy(observations.points),
+        rig=observations.cameras,
+        points=torch.from_numpy(observations.points).transpose(1, 2).contiguous(),
         weights=_weights(model, observations, None),
         point_scale=torch.from_numpy(settings.point_sigma * eye_distance),
         closures=tuple(pairs),
         closure_weight=(settings.point_sigma / settings.closure_sigma) ** 2,
-        principal=(observations.width / 2, observations.height / 2),
         robust=settings.robust,
         precision=precision,
         coupling=coupling,
@@ -450,10 +496,10 @@ def _problem(
 
 def _weights(
     model: LandmarkModel, observations: Observations, rotation: Float64[Tensor, "N 3"] | None
-) -> Float64[Tensor, "N L"]:
-    """Weights by region and frame; points on a side turned away from the camera fade out (specification 2.7)."""
+) -> Float64[Tensor, "N L C"]:
+    """Weights by region and picture; points on a side turned away from a camera fade out (specification 2.7)."""
     ids = model.ids.numpy()
-    weights = torch.from_numpy(base_weights(observations.set_name, ids)).expand(len(observations.points), -1)
+    weights = torch.from_numpy(base_weights(observations.set_name, ids))[:, None]
     weights = weights * torch.from_numpy(observations.weights)[:, None]
     if rotation is not None:
         from vultus.rotations import axis_angle_to_matrix
@@ -461,9 +507,9 @@ def _weights(
         template = (model.basis[..., 0]).sum(0)
         outward = template - template.new_tensor([0.0, 0.0, 0.02])
         outward = torch.nn.functional.normalize(outward * template.new_tensor([1.0, 0.3, 1.0]), dim=-1)
-        facing = (axis_angle_to_matrix(rotation) @ outward.T)[:, 2]
+        facing = (observations.cameras.toward @ (axis_angle_to_matrix(rotation) @ outward.T)).transpose(1, 2)
         weights = weights * ((facing + 0.35) / 0.45).clamp(0.0, 1.0)
-    missing = torch.from_numpy(~np.isfinite(observations.points).all(-1))
+    missing = torch.from_numpy(~np.isfinite(observations.points).all(-1)).transpose(1, 2)
     return weights.masked_fill(missing, 0.0).contiguous()
 
 
@@ -482,6 +528,8 @@ def _as_fit(
     state = _with_drivers_in_range(model, layout, state)
     count = len(state.frames)
     focal = float(np.exp(state.log_focal))
+    if observations.rig is not None:
+        focal = float(observations.rig.focal[0, 0, 0])
     if shared is None:
         size = observations.width, observations.height
         shared = SharedFit(head.fingerprint, state.identity.float(), focal, *size, bias=bias)
@@ -494,11 +542,12 @@ def _as_fit(
         translation=state.frames[:, 3:6].float(),
         offset=shared.offset,
     )
-    camera = Camera.from_focal(focal, observations.width, observations.height, camera_pose(CAMERA_DISTANCE))
-    problem = _problem(head, model, layout, observations, settings, np.ones(count), focal)
-    distance = problem.residuals(state).norm(dim=-1).numpy()
+    rig = observations.cameras
+    camera = rig.camera(0, 0, state.log_focal, observations.width, observations.height)
+    problem = _problem(head, model, layout, observations, settings, np.ones((count, rig.cameras)))
+    distance = problem.residuals(state).norm(dim=-1).transpose(1, 2).numpy()
     eye_distance = _projected_eye_distance(problem, state, observations.set_name)
-    residual = np.where(np.isfinite(observations.points).all(-1), distance / eye_distance[:, None], np.nan)
+    residual = np.where(np.isfinite(observations.points).all(-1), distance / eye_distance[..., None], np.nan)
     return Fit(
         shared,
         params,
@@ -523,17 +572,11 @@ def _with_drivers_in_range(model: LandmarkModel, layout: Layout, state: State) -
     return replace(state, frames=frames)
 
 
-def camera_pose(distance: float) -> Float[Tensor, "4 4"]:
-    """World-to-camera pose of a camera on the +Z axis that looks at the origin with +Y up."""
-    pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
-    pose[2, 3] = distance
-    return pose
-
-
-def _projected_eye_distance(problem: Problem, state: State, set_name: str) -> Float64[np.ndarray, "N"]:
+def _projected_eye_distance(problem: Problem, state: State, set_name: str) -> Float64[np.ndarray, "N C"]:
     """Outer eye distance in pixels, as long as it would look if the face were turned to the camera."""
     points = problem.landmarks(state).points
     row = {int(point): index for index, point in enumerate(problem.model.ids)}
     right, left = (points[:, row[point]] for point in outer_eye_corners(set_name))
-    depth = CAMERA_DISTANCE - (right[:, 2] + left[:, 2]) / 2
-    return (float(np.exp(state.log_focal)) * (left - right).norm(dim=-1) / depth).numpy()
+    depth = problem.rig.seen(((right + left) / 2)[:, None])[:, 0, :, 2].clamp_min(1e-3)
+    focal = float(np.exp(state.log_focal)) * problem.rig.focal[..., 0]
+    return (focal * (left - right).norm(dim=-1)[:, None] / depth).numpy()

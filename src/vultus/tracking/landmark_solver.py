@@ -1,7 +1,8 @@
-"""Levenberg-Marquardt over all frames of one camera at once: closed-form derivatives, arrow-shaped normal equations.
+"""Levenberg-Marquardt over all frames at once: closed-form derivatives, arrow-shaped normal equations.
 
-Unknowns of a frame are its pose, joints and expression; identity and focal length are shared. Frames are tied by second
-differences. One step eliminates the frames (block-banded Cholesky) and solves the Schur complement for the shared part.
+Unknowns of a frame are its pose, joints and expression; identity and focal length are shared. Any number of cameras
+see a frame: each adds residuals and no unknowns. Frames are tied by second differences. One step eliminates the frames
+(block-banded Cholesky) and solves the Schur complement for the shared part.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from torch import Tensor
 
 from vultus.tracking.banded import second_difference, solve_block_banded
 from vultus.tracking.landmark_model import LandmarkModel, LandmarkState
-
-CAMERA_DISTANCE = 1.0
-"""The fit's camera stands this far (metres) in front of the origin and looks along −Z; only the head moves."""
+from vultus.tracking.rig import Rig
 
 _CHUNK = 64
+"""Frames of one camera that are worked on at once."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,20 @@ class Layout:
 class Problem:
     """Everything the energy needs. Weights are per squared residual; residuals are in units of `point_scale` pixels.
 
-    `point_scale` [N] is the standard deviation of a point in each frame, in pixels; a residual beyond `robust` of it
-    counts less. `precision` is of the zero-mean Gaussian prior of a frame's unknowns, `coupling` (i, j, precision) ties
-    two unknowns of a frame, `lower` and `upper` are soft limits. `smoothness` are the precisions of second differences.
+    `point_scale` [N, C] is the standard deviation of a point in each picture, in pixels; a residual beyond `robust` of
+    it counts less. `precision` is of the zero-mean Gaussian prior of a frame's unknowns, `coupling` (i, j, precision)
+    ties two unknowns of a frame, `lower` and `upper` are soft limits. `smoothness` are the precisions of second
+    differences.
     """
 
     model: LandmarkModel
     layout: Layout
-    points: Float64[Tensor, "N L 2"]
-    weights: Float64[Tensor, "N L"]
-    point_scale: Float64[Tensor, "N"]
+    rig: Rig
+    points: Float64[Tensor, "N L C 2"]
+    weights: Float64[Tensor, "N L C"]
+    point_scale: Float64[Tensor, "N C"]
     closures: tuple[tuple[int, int], ...]
     closure_weight: float
-    principal: tuple[float, float]
     robust: float
     precision: Float64[Tensor, "P"]
     coupling: tuple[tuple[int, int, float], ...]
@@ -103,32 +104,20 @@ class Problem:
         joints, expression = self.layout.joints(part), self.layout.expressions(part)
         return self.model.evaluate(state.identity, expression, joints, part[:, 3:6])
 
-    def project(self, points: Float64[Tensor, "N L 3"], log_focal: float) -> Float64[Tensor, "N L 2"]:
-        depth = CAMERA_DISTANCE - points[..., 2]
-        image = torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
-        return image * float(np.exp(log_focal)) + points.new_tensor(self.principal)
-
-    def projection_derivative(
-        self, points: Float64[Tensor, "N L 3"], log_focal: float
-    ) -> tuple[Float64[Tensor, "N L 2 3"], Float64[Tensor, "N L 2"]]:
-        """Derivatives of `project`: by the points (pixels per metre), and by the logarithm of the focal length."""
-        focal = float(np.exp(log_focal))
-        depth = CAMERA_DISTANCE - points[..., 2]
-        image = focal * torch.stack([points[..., 0] / depth, -points[..., 1] / depth], -1)
-        projection = points.new_zeros(*points.shape[:2], 2, 3)
-        projection[..., 0, 0], projection[..., 1, 1] = focal / depth, -focal / depth
-        projection[..., 2] = image / depth[..., None]
-        return projection, image
-
-    def residuals(self, state: State, frames: slice = slice(None)) -> Float64[Tensor, "N L 2"]:
+    def residuals(self, state: State, frames: slice = slice(None)) -> Float64[Tensor, "N L C 2"]:
         """Projected minus detected points in pixels; zero where a point was not seen."""
-        projected = self.project(self.landmarks(state, frames).points, state.log_focal)
+        projected = self.rig.select(frames).project(self.landmarks(state, frames).points, state.log_focal)
         return torch.where(self.points[frames].isnan(), torch.zeros_like(projected), projected - self.points[frames])
+
+    @property
+    def chunk(self) -> int:
+        """How many frames to work on at once."""
+        return max(1, _CHUNK // self.rig.cameras)
 
     def cost(self, state: State) -> float:
         total = 0.0
-        for start in range(0, len(state.frames), _CHUNK):
-            frames = slice(start, start + _CHUNK)
+        for start in range(0, len(state.frames), self.chunk):
+            frames = slice(start, start + self.chunk)
             total += float(self._robust_cost(self.residuals(state, frames), frames))
         values = state.frames
         total += float((self.precision * values**2).sum())
@@ -144,7 +133,7 @@ class Problem:
         return (values - self.upper).clamp_min(0) + (values - self.lower).clamp_max(0)
 
     def _robust_cost(self, residual: Tensor, frames: slice) -> Tensor:
-        scale = self.point_scale[frames, None]
+        scale = self.point_scale[frames][:, None]
         square = (residual**2).sum(-1) / scale**2
         cost = (self.weights[frames] * 2 * self.robust**2 * (torch.sqrt(1 + square / self.robust**2) - 1)).sum()
         if self.closures:
@@ -163,10 +152,11 @@ class Problem:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Hessian blocks and gradients [N, P+Q, P+Q+1] of the data, summed over nothing; last column the gradient."""
         blocks = []
-        for start in range(0, len(state.frames), _CHUNK):
-            frames = slice(start, start + _CHUNK)
+        for start in range(0, len(state.frames), self.chunk):
+            frames = slice(start, start + self.chunk)
             landmarks = self.landmarks(state, frames)
-            projection, image = self.projection_derivative(landmarks.points, state.log_focal)
+            projection, image = self.rig.select(frames).derivative(landmarks.points, state.log_focal)
+            projection, image = projection.flatten(2, 3), image.flatten(2, 3)
             parts = self._frame_derivative(landmarks, state.frames[frames], free_frame, projection)
             if free_identity:
                 parts.append(landmarks.identity_derivative(projection))
@@ -178,7 +168,7 @@ class Problem:
 
     def _frame_derivative(
         self, landmarks: LandmarkState, values: Tensor, free: Tensor, projection: Tensor
-    ) -> list[Float64[Tensor, "N L 2 _"]]:
+    ) -> list[Float64[Tensor, "N L R _"]]:
         joints = self.layout.joints(values)
         columns = [projection @ landmarks.joint_derivative(0, joints[self.layout.joint_names[0]]), projection]
         if not bool(free[6:].any()):
@@ -193,19 +183,23 @@ class Problem:
         return columns
 
     def _reduce(self, jacobian: Tensor, residual: Tensor, frames: slice) -> Tensor:
-        scale = self.point_scale[frames, None]
+        scale = self.point_scale[frames][:, None]
         square = (residual**2).sum(-1) / scale**2
         weight = self.weights[frames] / torch.sqrt(1 + square / self.robust**2) / scale**2
-        rows, values, strengths = [jacobian.flatten(1, 2)], [residual.flatten(1, 2)], [weight.repeat_interleave(2, 1)]
+        rows, values, strengths = [jacobian.flatten(1, 2)], [residual.flatten(1, 3)], [_per_coordinate(weight)]
         if self.closures:
             upper, lower = (list(side) for side in zip(*self.closures, strict=True))
             rows.append((jacobian[:, upper] - jacobian[:, lower]).flatten(1, 2))
-            values.append((residual[:, upper] - residual[:, lower]).flatten(1, 2))
-            strength = self.closure_weight * self._closure_seen(frames) / scale**2
-            strengths.append(strength.repeat_interleave(2, 1))
+            values.append((residual[:, upper] - residual[:, lower]).flatten(1, 3))
+            strengths.append(_per_coordinate(self.closure_weight * self._closure_seen(frames) / scale**2))
         everything, value, strength = torch.cat(rows, 1), torch.cat(values, 1), torch.cat(strengths, 1)
         augmented = torch.cat([everything, value[..., None]], -1)
         return (everything * strength[..., None]).transpose(1, 2) @ augmented
+
+
+def _per_coordinate(weights: Float64[Tensor, "N L C"]) -> Float64[Tensor, "N _"]:
+    """Weights of points as those of their coordinates, in the order of the residuals."""
+    return weights.repeat_interleave(2, -1).flatten(1)
 
 
 def minimise(

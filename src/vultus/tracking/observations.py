@@ -1,44 +1,62 @@
-"""What a landmark fit sees: one face's points over the frames of one camera, and the settings of the fit."""
+"""What a landmark fit sees: one face's points over the frames of one or several cameras; and the fit's settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from vultus.tracking.rig import Rig
+
 
 @dataclass(frozen=True)
 class Observations:
-    """Points [N, L, 2] in pixels (NaN: not seen) of one landmark set, in images of one size.
+    """Points [N, C, L, 2] of one landmark set in the pictures of C cameras, in pixels (NaN: not seen).
 
-    `shots` numbers uninterrupted takes: nothing is smooth across a change. `weights` [N] in [0, 1] lowers blurred
-    frames. A frame is used if at least 12 of its points are finite.
+    `width` and `height` are of the first camera's pictures. `shots` numbers uninterrupted takes: nothing is smooth
+    across a change. `weights` [N, C] in [0, 1] lowers blurred pictures and those that show the face badly. `rig` are
+    the cameras; None: one that nothing is known of. A frame is used if a picture has at least 12 finite points.
     """
 
-    points: Float64[np.ndarray, "N L 2"]
+    points: Float64[np.ndarray, "N C L 2"]
     set_name: str
     width: int
     height: int
     shots: Int64[np.ndarray, "N"]
-    weights: Float64[np.ndarray, "N"]
+    weights: Float64[np.ndarray, "N C"]
+    rig: Rig | None = None
 
     @staticmethod
     def of(points: Float64[np.ndarray, "N L D"], set_name: str, width: int, height: int) -> Observations:
-        """Observations of a single take with every frame fully trusted."""
+        """Observations of a single take by one camera with every frame fully trusted."""
         count = len(points)
-        return Observations(
-            np.asarray(points[..., :2], np.float64), set_name, width, height, np.zeros(count, np.int64), np.ones(count)
-        )
+        points = np.asarray(points[:, None, :, :2], np.float64)
+        return Observations(points, set_name, width, height, np.zeros(count, np.int64), np.ones((count, 1)))
+
+    @property
+    def cameras(self) -> Rig:
+        """The rig, or where it is not known, one camera in front."""
+        return self.rig or Rig.in_front(len(self.points), self.width, self.height)
+
+    @property
+    def seen_by(self) -> Bool[np.ndarray, "N C"]:
+        """Which pictures show the face."""
+        return (np.isfinite(self.points).all(-1).sum(-1) >= 12) & (self.weights > 0)
 
     @property
     def seen(self) -> Bool[np.ndarray, "N"]:
-        return np.isfinite(self.points).all(-1).sum(-1) >= 12
+        """Which frames can be fitted."""
+        return self.seen_by.any(-1)
 
     def select(self, frames: np.ndarray) -> Observations:
         """The observations of some frames."""
-        return Observations(
-            self.points[frames], self.set_name, self.width, self.height, self.shots[frames], self.weights[frames]
+        return replace(
+            self,
+            points=self.points[frames],
+            shots=self.shots[frames],
+            weights=self.weights[frames],
+            rig=None if self.rig is None else self.rig.select(frames),
         )
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
 from vultus.cameras import Camera
 from vultus.heads import SkinnedHead
+from vultus.images import Box, VideoWriter, crop_and_resize, to_uint8
 from vultus.meshes import interpolate, rasterize_mesh, vertex_normals
+from vultus.progress import Progress, counted, silent
+
+if TYPE_CHECKING:
+    from vultus.tracking.landmark_fit import Fit
+    from vultus.tracking.rig_footage import RigFootage
 
 _CLAY = (0.80, 0.86, 0.92)
 _SKIN_PART = 0
 _DETECTED, _FITTED = (255, 40, 40), (255, 235, 60)
 _OPACITY = 0.6
+_MOST_SIDE_BY_SIDE, _STRIP_HEIGHT = 4, 320
 
 
 def draw_overlay(
@@ -61,3 +71,34 @@ def _dots(
             x, y = corners[:, 0] + dx, corners[:, 1] + dy
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
             image[y[inside], x[inside]] = color
+
+
+def write_rig_overlay(
+    path: Path,
+    footage: RigFootage,
+    head: SkinnedHead,
+    fit: Fit,
+    points: Float64[np.ndarray, "N C L 2"],
+    valid: Bool[np.ndarray, "N"],
+    progress: Progress = silent,
+) -> None:
+    """A video of a few cameras side by side, from one end of the rig to the other, with mesh and detected points."""
+    columns = np.unique(np.linspace(0, len(footage.cameras) - 1, _MOST_SIDE_BY_SIDE).round().astype(int)).tolist()
+    instants = np.flatnonzero(valid).tolist()
+    with VideoWriter(path, fps=footage.capture.fps, quality=23) as video:
+        for instant in counted(instants, "drawing the fit", len(instants), progress):
+            vertices = head.pose(fit.params[instant]).vertices
+            strip = []
+            for column in columns:
+                camera = footage.camera(instant, column)
+                width = round(camera.width * _STRIP_HEIGHT / camera.height)
+                view = footage.views.get((instant, column))
+                if view is None:
+                    strip.append(np.full((_STRIP_HEIGHT, width, 3), 255, np.uint8))
+                    continue
+                box = Box(0, 0, camera.width, camera.height)
+                image, small = crop_and_resize(footage.capture.image(view), camera, box, width, _STRIP_HEIGHT)
+                detected = points[instant, column] * (_STRIP_HEIGHT / camera.height)
+                drawn = draw_overlay(to_uint8(image), head, vertices, small, detected, None)
+                strip.append(drawn[:, width:])
+            video.write(np.concatenate(strip, axis=1))

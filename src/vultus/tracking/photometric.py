@@ -1,6 +1,6 @@
 """Stage P: pose, expression and identity from the picture itself, after landmarks have come close (specification 12.4).
 
-The surface carries a texture: one value per vertex, the robust mean over the frames that show it. A frame is then
+The surface carries a texture: one value per vertex, the robust mean over the pictures that show it. A frame is then
 fitted so that what it shows at every vertex is what the texture says. Values are local contrast, not brightness: what
 light does to a turning head is smooth, and what pores, lids and lips do is not. Residuals are taken at vertices, so
 that derivatives are those of the landmark model, and the same solver takes one step of landmarks and picture together.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Float64, Shaped
+from jaxtyping import Bool, Float, Float16, Float64, Shaped, UInt8
 from torch import Tensor
 
 from vultus.cameras import Camera
@@ -22,12 +22,14 @@ from vultus.images.masks import soften
 from vultus.meshes import rasterize_mesh, vertex_normals
 from vultus.progress import Progress, counted, silent
 from vultus.tracking.footage import Footage
-from vultus.tracking.landmark_fit import Fit, camera_pose, fit_landmarks, problem_of, with_state
+from vultus.tracking.landmark_fit import Fit, fit_landmarks, problem_of, with_state
 from vultus.tracking.landmark_model import LandmarkModel
-from vultus.tracking.landmark_solver import CAMERA_DISTANCE, Problem, State, minimise
+from vultus.tracking.landmark_solver import Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
+from vultus.tracking.rig import Rig
 
 _CHUNK = 8
+"""Pictures that are worked on at once."""
 _SIDE, _SAMPLES = 256, 2000
 _SCALES = ((2.0, 10.0), (1.0, 6.0))
 """Local contrast is what lies between two blurs of a crop (standard deviations in its pixels), coarse first."""
@@ -37,25 +39,35 @@ _KEY_FRAMES, _FEWEST, _TURNS = 48, 8, 3
 
 @dataclass(frozen=True)
 class Crops:
-    """Small pictures around the face, of side S: grey bytes, or local contrast (see `contrast`).
+    """Small pictures around the face in N frames of C cameras, of side S: grey bytes, or local contrast.
 
     Pixel (x, y) is at `origin + scale · (x, y)` in the footage, in pixels there.
     """
 
-    images: Shaped[Tensor, "N S S"]
-    origin: Float64[Tensor, "N 2"]
-    scale: Float64[Tensor, "N"]
+    images: Shaped[Tensor, "N C S S"]
+    origin: Float64[Tensor, "N C 2"]
+    scale: Float64[Tensor, "N C"]
 
     def select(self, frames: np.ndarray) -> Crops:
         chosen = torch.from_numpy(frames)
         return Crops(self.images[chosen], self.origin[chosen], self.scale[chosen])
 
+    def camera(self, rig: Rig, log_focal: float, frame: int, view: int) -> Camera:
+        """The camera of one of these pictures."""
+        scale, origin, side = self.scale[frame, view], self.origin[frame, view], self.images.shape[-1]
+        fx, fy = (rig.focal[frame, view] * float(np.exp(log_focal)) / scale).tolist()
+        cx, cy = ((rig.principal[frame, view] - origin) / scale).tolist()
+        whole = rig.camera(frame, view, log_focal, side, side)
+        return replace(whole, K=torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]))
+
     def contrast(self, fine: float, coarse: float) -> Crops:
         """What lies between two blurs (standard deviations in pixels) of grey bytes, brightness 1 being white."""
         result = torch.empty(self.images.shape, dtype=torch.float16)
-        for part in _chunks(len(result)):
-            gray = self.images[part, ..., None].float() / 255
-            result[part] = (soften(gray, fine) - soften(gray, coarse))[..., 0]
+        for part, images in zip(
+            result.flatten(0, 1).split(_CHUNK), self.images.flatten(0, 1).split(_CHUNK), strict=True
+        ):
+            gray = images[..., None].float() / 255
+            part.copy_((soften(gray, fine) - soften(gray, coarse))[..., 0])
         return replace(self, images=result)
 
 
@@ -63,41 +75,46 @@ class Crops:
 class PhotometricProblem(Problem):
     """A landmark problem with the picture's residuals added.
 
-    `crops` hold local contrast; `texture` [L] is the value of every sample of `surface`, `visible` [N, L] the weight of
-    each in each frame; `noise` is the standard deviation of a value, `share` how much of a sample is news (neighbours
-    repeat each other).
+    `crops` hold local contrast; `texture` [L] is the value of every sample of `surface`, `visible` [N, L, C] the weight
+    of each in each picture; `noise` is the standard deviation of a value, `share` how much of a sample is news
+    (neighbours repeat each other).
     """
 
     surface: LandmarkModel
     crops: Crops
     texture: Float64[Tensor, "L"]
-    visible: Float64[Tensor, "N L"]
+    visible: Float64[Tensor, "N L C"]
     noise: float
     share: float
 
     @property
     def known_texture(self) -> Float64[Tensor, "L"]:
         """The texture, NaN where no frame shows it."""
-        return torch.where(self.visible.amax(0) > 0, self.texture, torch.nan)
+        return torch.where(self.visible.amax((0, 2)) > 0, self.texture, torch.nan)
 
-    def pixels(self, state: State, frames: slice) -> Float64[Tensor, "N L 2"]:
+    def pixels(self, state: State, frames: slice) -> Float64[Tensor, "N L C 2"]:
         """Where the surface's samples are in the crops."""
         part = state.frames[frames]
         joints, expression = self.layout.joints(part), self.layout.expressions(part)
         points = self.surface.evaluate(state.identity, expression, joints, part[:, 3:6]).points
-        return self._into_crop(self.project(points, state.log_focal), frames)
+        return self._into_crop(self.rig.select(frames).project(points, state.log_focal), frames)
 
     def _into_crop(self, footage: Tensor, frames: slice) -> Tensor:
-        return (footage - self.crops.origin[frames, None]) / self.crops.scale[frames, None, None]
+        return (footage - self.crops.origin[frames][:, None]) / self.crops.scale[frames][:, None, :, None]
 
-    def values(self, state: State, frames: slice) -> Float64[Tensor, "N L"]:
+    @property
+    def parts(self) -> list[slice]:
+        """The frames, a few at a time."""
+        return _parts(len(self.points), self.rig.cameras)
+
+    def values(self, state: State, frames: slice) -> Float64[Tensor, "N L C"]:
         """What the pictures show at the samples; NaN outside."""
         return _sample(self.crops.images[frames], self.pixels(state, frames))
 
     def cost(self, state: State) -> float:
         total = super().cost(state)
-        for frames in _chunks(len(state.frames)):
-            residual = (self.values(state, frames) - self.texture) / self.noise
+        for frames in self.parts:
+            residual = (self.values(state, frames) - self.texture[:, None]) / self.noise
             total += self.share * float((self.visible[frames] * _robust(residual)).nansum())
         return total
 
@@ -106,24 +123,25 @@ class PhotometricProblem(Problem):
     ) -> tuple[np.ndarray, np.ndarray]:
         hessian, gradient = super().normal_equations(state, free_frame, free_identity, free_focal)
         hessian, gradient = hessian.copy(), gradient.copy()
-        for frames in _chunks(len(state.frames)):
+        for frames in self.parts:
             part = state.frames[frames]
             joints, expression = self.layout.joints(part), self.layout.expressions(part)
             surface = self.surface.evaluate(state.identity, expression, joints, part[:, 3:6])
-            pixels = self._into_crop(self.project(surface.points, state.log_focal), frames)
+            rig = self.rig.select(frames)
+            pixels = self._into_crop(rig.project(surface.points, state.log_focal), frames)
             value, slope = _sample_with_slope(self.crops.images[frames], pixels)
-            slope = (slope / self.crops.scale[frames, None, None])[:, :, None]
-            projection, by_focal = self.projection_derivative(surface.points, state.log_focal)
-            onto = slope @ projection
+            slope = (slope / self.crops.scale[frames][:, None, :, None])[..., None, :]
+            projection, by_focal = rig.derivative(surface.points, state.log_focal)
+            onto = (slope @ projection)[..., 0, :]
             columns = self._frame_derivative(surface, part, free_frame, onto)
             if free_identity:
                 columns.append(surface.identity_derivative(onto))
             if free_focal:
-                columns.append(slope @ by_focal[..., None])
-            jacobian = torch.cat(columns, -1)[:, :, 0]
-            residual = (value - self.texture) / self.noise
-            weight = self.share * self.visible[frames] / torch.sqrt(1 + residual**2) / self.noise
-            seen = value.isfinite()
+                columns.append((slope @ by_focal[..., None])[..., 0])
+            jacobian = torch.cat(columns, -1).flatten(1, 2)
+            residual = ((value - self.texture[:, None]) / self.noise).flatten(1)
+            weight = self.share * self.visible[frames].flatten(1) / torch.sqrt(1 + residual**2) / self.noise
+            seen = residual.isfinite()
             residual, weight = residual.nan_to_num(), torch.where(seen, weight, 0.0)
             jacobian = torch.where(seen[..., None], jacobian, 0.0)
             weighted = (jacobian * weight[..., None]).transpose(1, 2)
@@ -132,8 +150,9 @@ class PhotometricProblem(Problem):
         return hessian, gradient
 
 
-def _chunks(count: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, count, _CHUNK)]
+def _parts(count: int, cameras: int) -> list[slice]:
+    size = max(1, _CHUNK // cameras)
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def _robust(residual: Tensor) -> Tensor:
@@ -141,17 +160,18 @@ def _robust(residual: Tensor) -> Tensor:
     return 2 * (torch.sqrt(1 + residual**2) - 1)
 
 
-def _sample(images: Float16[Tensor, "N S S"], pixels: Float64[Tensor, "N L 2"]) -> Float64[Tensor, "N L"]:
-    side = images.shape[1]
-    grid = (2 * pixels / side - 1).float()
+def _sample(images: Float16[Tensor, "N C S S"], pixels: Float64[Tensor, "N L C 2"]) -> Float64[Tensor, "N L C"]:
+    side = images.shape[-1]
+    grid = (2 * pixels / side - 1).float().transpose(1, 2).flatten(0, 1)
     values = torch.nn.functional.grid_sample(
-        images[:, None].float(), grid[:, :, None], align_corners=False, padding_mode="border"
+        images.flatten(0, 1)[:, None].float(), grid[:, :, None], align_corners=False, padding_mode="border"
     )[:, 0, :, 0].double()
+    values = values.unflatten(0, images.shape[:2]).transpose(1, 2)
     inside = ((pixels > 1) & (pixels < side - 1)).all(-1)
     return torch.where(inside, values, torch.nan)
 
 
-def _sample_with_slope(images: Tensor, pixels: Tensor) -> tuple[Float64[Tensor, "N L"], Float64[Tensor, "N L 2"]]:
+def _sample_with_slope(images: Tensor, pixels: Tensor) -> tuple[Float64[Tensor, "N L C"], Float64[Tensor, "N L C 2"]]:
     """Values and their derivatives by pixel coordinates."""
     along = []
     for step in ((0.5, 0.0), (0.0, 0.5)):
@@ -161,7 +181,7 @@ def _sample_with_slope(images: Tensor, pixels: Tensor) -> tuple[Float64[Tensor, 
 
 
 def robust_texture(values: Float64[Tensor, "N L"], weights: Float64[Tensor, "N L"]) -> Float64[Tensor, "L"]:
-    """The weighted mean over frames, with outliers weighted down (NaN where nothing was seen)."""
+    """The weighted mean over pictures, with outliers weighted down (NaN where nothing was seen)."""
     weights = torch.where(values.isfinite(), weights, 0.0)
     middle = torch.where(weights > 0, values, torch.nan).nanmedian(0).values
     values = values.nan_to_num()
@@ -200,14 +220,22 @@ def crops_of(footage: Footage, head: SkinnedHead, fit: Fit, progress: Progress =
     images, boxes = [], []
     for frame in counted(footage, "cutting out faces", len(fit.seen), progress):
         points = fit.camera.project(head.pose(fit.params[frame.index]).vertices[face])
-        low, high = points.amin(0), points.amax(0)
-        box = Box.square_around(tuple(((low + high) / 2).tolist()), 1.7 * float((high - low).max()))
-        part, _ = crop_and_resize(to_float(frame.image), fit.camera, box, _SIDE, _SIDE)
-        gray = part @ torch.tensor([0.299, 0.587, 0.114])
-        images.append((gray * 255).round().clamp(0, 255).to(torch.uint8))
-        boxes.append((box.left, box.top, box.width / _SIDE))
+        image, place = face_crop(to_float(frame.image), fit.camera, points)
+        images.append(image[None])
+        boxes.append([place])
     placed = torch.tensor(boxes, dtype=torch.float64)
-    return Crops(torch.stack(images), placed[:, :2], placed[:, 2])
+    return Crops(torch.stack(images), placed[..., :2], placed[..., 2])
+
+
+def face_crop(
+    image: Float[Tensor, "H W 3"], camera: Camera, face: Float[Tensor, "K 2"]
+) -> tuple[UInt8[Tensor, "S S"], tuple[float, float, float]]:
+    """A grey square with room around a face that is at these pixels; its left and top, and the size of its pixels."""
+    low, high = face.amin(0), face.amax(0)
+    box = Box.square_around(tuple(((low + high) / 2).tolist()), 1.7 * float((high - low).max()))
+    part, _ = crop_and_resize(image, camera, box, _SIDE, _SIDE)
+    gray = part @ torch.tensor([0.299, 0.587, 0.114])
+    return (gray * 255).round().clamp(0, 255).to(torch.uint8), (box.left, box.top, box.width / _SIDE)
 
 
 def refine_fit(
@@ -229,9 +257,10 @@ def refine_fit(
     surface = LandmarkModel.of(head, surface_samples(head), fit.shared.offset)
     if not frozen:
         usable = np.flatnonzero(fit.seen)
-        if len(usable) < _FEWEST:
+        if len(usable) * crops.scale.shape[1] < _FEWEST:
             return fit
-        key = usable[np.unique(np.linspace(0, len(usable) - 1, _KEY_FRAMES).round().astype(int))]
+        wanted = max(_FEWEST, _KEY_FRAMES // crops.scale.shape[1])
+        key = usable[np.unique(np.linspace(0, len(usable) - 1, wanted).round().astype(int))]
         problem, state, _ = problem_of(head, observations.select(key), _part(fit, key), settings)
         problem = replace(problem, tied=np.zeros_like(problem.tied))
         textures = []
@@ -301,17 +330,17 @@ def _with_pictures(
         share=_SHARE,
     )
     if texture is None:
-        values = torch.cat([task.values(state, frames) for frames in _chunks(len(state.frames))])
-        texture = robust_texture(values, visible)
+        values = torch.cat([task.values(state, frames) for frames in task.parts])
+        texture = robust_texture(*(part.transpose(1, 2).flatten(0, 1) for part in (values, visible)))
     known = texture.isfinite()
-    return replace(task, texture=texture.nan_to_num(), visible=torch.where(known, visible, 0.0))
+    return replace(task, texture=texture.nan_to_num(), visible=torch.where(known[:, None], visible, 0.0))
 
 
 def _visibility(
     head: SkinnedHead, problem: Problem, state: State, surface: LandmarkModel, crops: Crops
-) -> Float64[Tensor, "N L"]:
-    """How squarely each frame sees each sample: 0 if it is turned away or hidden."""
-    focal, side = float(np.exp(state.log_focal)), crops.images.shape[1]
+) -> Float64[Tensor, "N L C"]:
+    """How squarely each picture shows each sample: 0 if it is turned away or hidden."""
+    side = crops.images.shape[-1]
     joints, expression = problem.layout.joints(state.frames), problem.layout.expressions(state.frames)
     hair = head.attributes.get("hair_weight")
     trust = torch.ones(len(surface.ids)) if hair is None else 1 - 0.7 * hair[surface.ids]
@@ -325,16 +354,17 @@ def _visibility(
             translation=state.frames[index, 3:6].float(),
         )
         vertices = head.pose(params).vertices
-        scale, origin = crops.scale[index], crops.origin[index]
-        center = ((torch.tensor(problem.principal) - origin) / scale).tolist()
-        pinhole = torch.tensor([[focal / scale, 0, center[0]], [0, focal / scale, center[1]], [0, 0, 1.0]])
-        camera = Camera(K=pinhole.float(), world_to_camera=camera_pose(CAMERA_DISTANCE), width=side, height=side)
-        depth = rasterize_mesh(vertices, head.faces, camera).depth
-        seen = camera.to_camera(vertices[surface.ids])
-        normals = vertex_normals(vertices, head.faces)[surface.ids] @ camera.world_to_camera[:3, :3].T
-        facing = -(normals * torch.nn.functional.normalize(seen, dim=-1)).sum(-1)
-        x, y = camera.project(vertices[surface.ids]).floor().long().clamp(0, side - 1).unbind(-1)
-        front = depth[y, x]
-        open_to_view = (front == 0) | (seen[:, 2] < front + 0.006)
-        rows.append(((facing - 0.25) / 0.3).clamp(0, 1) * open_to_view * trust)
+        normals = vertex_normals(vertices, head.faces)[surface.ids]
+        views = []
+        for view in range(problem.rig.cameras):
+            camera = crops.camera(problem.rig, state.log_focal, index, view)
+            depth = rasterize_mesh(vertices, head.faces, camera).depth
+            seen = camera.to_camera(vertices[surface.ids])
+            turned = normals @ camera.world_to_camera[:3, :3].T
+            facing = -(turned * torch.nn.functional.normalize(seen, dim=-1)).sum(-1)
+            x, y = camera.project(vertices[surface.ids]).floor().long().clamp(0, side - 1).unbind(-1)
+            front = depth[y, x]
+            open_to_view = (front == 0) | (seen[:, 2] < front + 0.006)
+            views.append(((facing - 0.25) / 0.3).clamp(0, 1) * open_to_view * trust)
+        rows.append(torch.stack(views, -1))
     return torch.stack(rows).double()

@@ -23,7 +23,7 @@ def build_report(
     residuals = fit.residual[valid] * 100
     by_region = {}
     for region in ("eyes", "iris", "nose", "mouth", "brows", "jaw", "other"):
-        values = residuals[:, names == region]
+        values = residuals[..., names == region]
         values = values[np.isfinite(values)]
         if values.size:
             by_region[region] = {"mean": float(values.mean()), **_percentiles(values)}

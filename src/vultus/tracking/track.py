@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +33,7 @@ from vultus.tracking.overlay import draw_overlay
 from vultus.tracking.photometric import crops_of, refine_fit
 from vultus.tracking.report import MISFIT, build_report
 from vultus.tracking.selection import Selection, select_face
+from vultus.tracking.settings import Clock, TrackSettings
 from vultus.tracking.shared_file import write_shared
 from vultus.tracking.torso import torso_motion, torso_template, turn_body
 
@@ -47,71 +45,19 @@ _BELOW = 0.05
 """Metres below the head model's end that pictures keep: what an avatar learns there covers its edge when it moves."""
 
 
-@dataclass(frozen=True)
-class TrackSettings:
-    """How footage is tracked.
-
-    Attributes:
-        size: width and height of the capture's pictures in pixels.
-        first: number of the first video frame used, counted from 0.
-        last: number of the last video frame used; None is the end.
-        limit: at most this many frames.
-        face: which person, counted from 0, the largest and most persistent first.
-        focal: focal length in pixels of the footage if known; else a photo's metadata, else it is estimated.
-        smooth: how strongly movement is smoothed over time; 0 is not at all.
-        photometric: refine a video's landmark fit by the pictures themselves, and follow the torso in them.
-        hair: move the scalp of the mesh out to where the hair ends, where that matches the outline better.
-        overlay: write a picture or video that shows the fit over the footage.
-    """
-
-    size: int = 512
-    first: int = 0
-    last: int | None = None
-    limit: int | None = None
-    face: int = 0
-    focal: float | None = None
-    smooth: float = 1.0
-    photometric: bool = True
-    hair: bool = True
-    overlay: bool = True
-
-    def __post_init__(self) -> None:
-        if not 64 <= self.size <= 4096:
-            raise VultusError(f"size is {self.size}; pictures of a capture have between 64 and 4096 pixels a side")
-        if self.first < 0 or (self.last is not None and self.last < self.first):
-            raise VultusError(f"frames {self.first} to {self.last} are no range; count from 0 and end after the start")
-        if self.limit is not None and self.limit < 1:
-            raise VultusError(f"limit is {self.limit}; at least one frame is needed")
-        if self.face < 0:
-            raise VultusError(f"face is {self.face}; people are counted from 0")
-        if self.focal is not None and not self.focal > 0:
-            raise VultusError(f"focal is {self.focal}; a focal length is a positive number of pixels")
-
-
-class _Clock:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
 def track(
     source: str | Path,
     output: str | Path,
     *,
     head: SkinnedHead,
-    settings: TrackSettings = TrackSettings(),
+    settings: TrackSettings | None = None,
     progress: Progress = silent,
     shared: SharedFit | None = None,
     detector: Detector | None = None,
 ) -> Capture:
     """Track one person in a photo or video and write a capture of head crops with masks to the folder `output`.
+
+    A folder is taken for a capture by calibrated cameras: see `track_capture`.
 
     Besides the capture the folder gets `report.json`, `shared.npz` (see `read_shared`), `overlay.mp4` or `overlay.png`,
     and `detections/`, from which an interrupted run goes on. With `shared`, what all frames of a person have in common
@@ -121,7 +67,13 @@ def track(
         VultusError: MediaPipe is missing; the file is unreadable; no face, none large enough or none of that number
             is found; nothing fits; the folder cannot be written to.
     """
-    source, output = Path(source), Path(output)
+    source, output, settings = Path(source), Path(output), settings or TrackSettings()
+    if source.is_dir():
+        from vultus.tracking.multiview import track_capture
+
+        return track_capture(
+            source, output, head=head, settings=settings, progress=progress, shared=shared, detector=detector
+        )
     owned = detector is None
     detector = mediapipe_detector() if detector is None else detector
     try:
@@ -138,7 +90,7 @@ def track(
                 "version": _VERSION,
                 "detector": detector.name,
                 **asdict(settings),
-                **_about_shared(shared, head),
+                **about_shared(shared, head),
             },
         )
         with writer:
@@ -149,7 +101,7 @@ def track(
     return open_capture(output, head)
 
 
-def _about_shared(shared: SharedFit | None, head: SkinnedHead) -> dict[str, Any]:
+def about_shared(shared: SharedFit | None, head: SkinnedHead) -> dict[str, Any]:
     if shared is None:
         return {"head": head.fingerprint}
     return {
@@ -169,7 +121,7 @@ def _fill(
     shared: SharedFit | None,
     detector: Detector,
 ) -> None:
-    clock = _Clock()
+    clock = Clock()
     with clock.stage("detection"):
         frames = detect_footage(footage, detector, writer.folder / "detections", origin.sha256, progress)
     try:
@@ -222,7 +174,12 @@ def _fill(
 
 def _observations(footage: Footage, selection: Selection) -> Observations:
     return Observations(
-        selection.points, selection.set_name, footage.width, footage.height, selection.shots, selection.weights
+        selection.points[:, None],
+        selection.set_name,
+        footage.width,
+        footage.height,
+        selection.shots,
+        selection.weights[:, None],
     )
 
 
@@ -258,7 +215,7 @@ def _projected(head: SkinnedHead, fit: Fit, frame: int, camera: Camera) -> np.nd
     return camera.project(head.pose(fit.params[frame]).vertices).double().numpy()
 
 
-def _model_points(
+def model_points(
     head: SkinnedHead, embedding: LandmarkSet, vertices: Float[Tensor, "V 3"], fit: Fit, camera: Camera
 ) -> np.ndarray:
     """The fitted landmarks in the picture."""
@@ -275,7 +232,7 @@ def _choose_crop(
     """A square around the head and the neck in all frames, and around the hair in those that were looked at."""
     names = [name for name in ("face", "scalp", "left_ear", "right_ear", "front_bottom_point") if name in head.regions]
     members = torch.cat([head.regions[name] for name in names]).numpy()
-    frames = _spread(np.flatnonzero(valid), _CROP_FRAMES)
+    frames = spread(np.flatnonzero(valid), _CROP_FRAMES)
     skull = np.stack([_projected(head, fit, int(frame), fit.camera)[members] for frame in frames])
     person = None
     if silhouettes:
@@ -284,7 +241,7 @@ def _choose_crop(
     return crop_box(skull, person)
 
 
-def _spread(frames: np.ndarray, count: int) -> np.ndarray:
+def spread(frames: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the frames, evenly."""
     return frames[np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))]
 
@@ -293,7 +250,7 @@ def _silhouettes(
     footage: Footage, head: SkinnedHead, fit: Fit, valid: Bool[np.ndarray, "N"], detector: Detector
 ) -> list[Silhouette]:
     """The person's matte around the head, with room for hair, in a few frames."""
-    wanted = set(_spread(np.flatnonzero(valid), _LOOKED_AT).tolist())
+    wanted = set(spread(np.flatnonzero(valid), _LOOKED_AT).tolist())
     silhouettes = []
     for frame in footage:
         if frame.index not in wanted:
@@ -376,7 +333,7 @@ def _write_pictures(
         )
         if settings.overlay:
             seen = points if fit.set_name != selection.set_name else points[fit.ids]
-            fitted = _model_points(head, embedding, vertices, fit, camera)
+            fitted = model_points(head, embedding, vertices, fit, camera)
             overlays.append(draw_overlay(to_uint8(picture), head, vertices, camera, seen, fitted))
     progress("cutting out the head", total, total, {})
     if overlays and footage.photo:
