@@ -18,6 +18,8 @@ def create(
     head: str = "builtin",
     face: int = 0,
     seed: int = 0,
+    method: Literal["rigged", "oneshot"] = "rigged",
+    weights: Path | None = None,
     consent: str | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -35,13 +37,24 @@ def create(
         head: Head model: builtin, or the path of a FLAME model file or folder.
         face: Which person to follow where there are several, counted from 0, the largest first.
         seed: Seed of everything random; the same seed gives the same avatar on the same machine.
+        method: rigged trains an avatar of its own; oneshot asks a trained network, in one forward pass per photo.
+        weights: The network of --method oneshot: GAGAvatar.pt, or a file or folder of `vultus train oneshot`.
         consent: What the person agreed to, in your words; kept in the avatar and in the metadata of its videos.
         overwrite: Start afresh if OUTPUT holds a run of another input or other settings.
     """
     from vultus.cli.terminal import progress_bars
     from vultus.workflows.create import CreateSettings, create_avatar
 
-    settings = CreateSettings(preset=preset, steps=steps, size=size, head=head, face=face, seed=seed)
+    settings = CreateSettings(
+        preset=preset,
+        steps=steps,
+        size=size,
+        head=head,
+        face=face,
+        seed=seed,
+        method=method,
+        weights=None if weights is None else str(weights),
+    )
     with progress_bars() as progress:
         run = create_avatar(input, output, settings, consent=consent, overwrite=overwrite, progress=progress)
     print(run.summary())

@@ -15,6 +15,7 @@ from vultus.progress import Progress, silent
 
 if TYPE_CHECKING:
     from vultus.avatars import Avatar
+    from vultus.avatars.oneshot import About, OneShotModel
     from vultus.captures import Capture
     from vultus.heads.model import SkinnedHead
 
@@ -34,6 +35,10 @@ class CreateSettings:
     face: int = 0
     """Which person to follow where there are several, the largest and most persistent first."""
     seed: int = 0
+    method: Literal["rigged", "oneshot"] = "rigged"
+    """Train an avatar of its own, or ask a trained one-shot network."""
+    weights: str | None = None
+    """The one-shot network: GAGAvatar.pt, or what `vultus train oneshot` wrote."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +115,15 @@ def create_avatar(
     if source.is_dir():
         raise VultusError(f"{source}: is a folder. Give a photo or a video file; train a capture with `vultus train`")
     head = load_head(settings.head)
+    network = _network(settings)
     mediapipe_detector().close()  # a missing landmark detector is said now, not after minutes
     _claim(output, source, settings, overwrite)
     run = Run(output, settings.head)
     capture = _track(source, run, settings, head, progress)
-    avatar = _train(capture, run, settings, head, consent, progress)
+    if network is None:
+        avatar = _train(capture, run, settings, head, consent, progress)
+    else:
+        avatar = _ask(network, capture, run, head, consent)
     _picture(avatar, capture, source, run, progress)
     return run
 
@@ -179,6 +188,36 @@ def _train(
     training = preset(name, steps=settings.steps, seed=settings.seed)
     labels = None if consent is None else Labels(consent=consent)
     return train(capture, run.folder, training, head=head, labels=labels, progress=progress)
+
+
+def _network(settings: CreateSettings) -> tuple[OneShotModel, About] | None:
+    """The one-shot network that makes the avatar; said now if it cannot be used, not after tracking."""
+    if settings.method == "rigged":
+        if settings.weights is not None:
+            raise VultusError("--weights belongs to --method oneshot; leave it out, or add that")
+        return None
+    from vultus.avatars.oneshot import load_model
+
+    if settings.weights is None:
+        raise VultusError(
+            "--method oneshot needs --weights: GAGAvatar.pt (with --head FLAME), or a network that `vultus train "
+            "oneshot` made"
+        )
+    if settings.preset == "monocular" or settings.steps is not None:
+        raise VultusError("--method oneshot does not train; leave out --steps and --preset")
+    return load_model(settings.weights)
+
+
+def _ask(
+    network: tuple[OneShotModel, About], capture: Capture, run: Run, head: SkinnedHead, consent: str | None
+) -> Avatar:
+    from vultus.avatars.avatar import Labels
+    from vultus.avatars.oneshot import avatar_of_photo
+
+    labels = None if consent is None else Labels(consent=consent)
+    avatar = avatar_of_photo(*network, capture, head, labels=labels)
+    avatar.save(run.avatar)
+    return avatar
 
 
 def _picture(avatar: Avatar, capture: Capture, source: Path, run: Run, progress: Progress) -> None:

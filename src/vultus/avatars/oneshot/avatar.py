@@ -45,7 +45,7 @@ class OneShotAvatar(nn.Module):
     scales: nn.Parameter
     rotations: nn.Parameter
     lifted: nn.Parameter
-    native_background: Float[Tensor, "3"]
+    native_background: Float[Tensor, "3"] | None
 
     def __init__(
         self,
@@ -60,7 +60,8 @@ class OneShotAvatar(nn.Module):
         labels: Labels | None = None,
     ) -> None:
         super().__init__()
-        self.head = require_skinned(head)
+        self._skinned = require_skinned(head)
+        self.head: HeadModel = self._skinned
         self.rest, self.view = rest, view
         self.architecture, self.renderer = architecture, renderer
         self.renderer_license, self.labels = renderer_license, labels or Labels()
@@ -104,7 +105,7 @@ class OneShotAvatar(nn.Module):
         Splats whose quaternions have no direction of their own (see `Quirks.vertex_rotations`) turn with the head.
         """
         skull = self.head.head_to_world(params)
-        vertices = head_vertices(self.head, params)
+        vertices = head_vertices(self._skinned, params)
         local = torch.cat([vertices, (self.lifted / UNITS).expand(*vertices.shape[:-2], -1, 3)], dim=-2)
         means = local @ skull[..., :3, :3].transpose(-1, -2) + skull[..., None, :3, 3]
         own = self.rotations
@@ -135,7 +136,7 @@ class OneShotAvatar(nn.Module):
         `generator` the renderer's noise is drawn anew for every image, as published; without, images do not flicker.
         """
         batch = torch.broadcast_shapes(params.batch_shape, camera.batch_shape)
-        vertices = head_vertices(self.head, params)
+        vertices = head_vertices(self._skinned, params)
         skull = self.head.head_to_world(params)
         vertices, skull = (t.expand(*batch, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (vertices, skull))
         cameras = Camera(
@@ -149,7 +150,7 @@ class OneShotAvatar(nn.Module):
         pictures = pictures.reshape(*batch, *pictures.shape[1:])
         color, alpha = pictures[..., :3], pictures[..., 3:]
         if background is not None:
-            color = color + (1 - alpha) * (background.to(color) - self.native_background)
+            color = color + (1 - alpha) * background.to(color)  # the own background is black
         return Rendering(color=color, alpha=alpha, coarse=coarse.reshape(*batch, *coarse.shape[1:]))
 
     def _one(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from vultus.avatars.oneshot.frames import Frame, Frames
+from vultus.avatars.oneshot.frames import Frame, FrameLike, Frames
 from vultus.avatars.oneshot.framing import frame_head
 from vultus.avatars.oneshot.head_space import require_skinned
 from vultus.captures import Capture, View, head_of_motion, open_capture
@@ -63,7 +63,7 @@ class Subset:
     chosen: Sequence[int]
 
     @property
-    def head(self) -> SkinnedHead:
+    def head(self) -> HeadModel:
         return self.whole.head
 
     @property
@@ -74,7 +74,7 @@ class Subset:
     def clips(self) -> list[Sequence[int]]:
         return [self.whole.clips[clip] for clip in self.chosen]
 
-    def frame(self, index: int) -> Frame:
+    def frame(self, index: int) -> FrameLike:
         return self.whole.frame(index)
 
 

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vultus.avatars.oneshot.head_space import head_vertices
+from vultus.avatars.oneshot.head_space import head_vertices, require_skinned
 from vultus.avatars.oneshot.options import UNITS
 from vultus.errors import VultusError
-from vultus.heads.model import SkinnedHead
+from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.images.resample import resize
 from vultus.motion import HeadParams
 from vultus.training import shuffled_index
@@ -33,15 +33,29 @@ class Frame:
     box: Float[Tensor, "4"]
 
 
+class FrameLike(Protocol):
+    """Whatever has the fields of a `Frame`; readers of data sets have records of their own."""
+
+    @property
+    def picture(self) -> UInt8[Tensor, "H W 3"]: ...
+    @property
+    def params(self) -> HeadParams: ...
+    @property
+    def transform(self) -> Float[Tensor, "3 4"]: ...
+    @property
+    def box(self) -> Float[Tensor, "4"]: ...
+
+
 class Frames(Protocol):
     """Where frames come from. clips: of one person each, the numbers of its frames in order of time."""
 
-    head: SkinnedHead
-    name: str
-
+    @property
+    def head(self) -> HeadModel: ...
+    @property
+    def name(self) -> str: ...
     @property
     def clips(self) -> Sequence[Sequence[int]]: ...
-    def frame(self, index: int) -> Frame:
+    def frame(self, index: int) -> FrameLike:
         """Raises VultusError where the frame is missing or broken."""
         ...
 
@@ -109,7 +123,7 @@ def collate(frames: Frames, pairs: Sequence[tuple[int, int]], source_size: int, 
     """The tensors of pairs of frames; pictures are resampled to the network's sizes where they have others."""
     sources, targets = ([frames.frame(pair[side]) for pair in pairs] for side in (0, 1))
     with torch.no_grad():
-        vertices = torch.stack([head_vertices(frames.head, frame.params) for frame in targets]) * UNITS
+        vertices = torch.stack([head_vertices(require_skinned(frames.head), frame.params) for frame in targets]) * UNITS
     return Batch(
         source=_pictures(sources, source_size),
         source_transform=torch.stack([frame.transform for frame in sources]),
@@ -120,7 +134,7 @@ def collate(frames: Frames, pairs: Sequence[tuple[int, int]], source_size: int, 
     )
 
 
-def _pictures(frames: Sequence[Frame], size: int) -> Float[Tensor, "B 3 size size"]:
+def _pictures(frames: Sequence[FrameLike], size: int) -> Float[Tensor, "B 3 size size"]:
     pictures = [resize(frame.picture.float() / 255, size, size) for frame in frames]
     return torch.stack(pictures).movedim(-1, 1).contiguous()
 

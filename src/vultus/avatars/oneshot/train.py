@@ -46,10 +46,10 @@ def train(
     Raises:
         VultusError: the frames, files or settings do not fit, or the folder holds another run.
     """
-    if settings.architecture.vertices != len(frames.head.template):
+    if settings.architecture.vertices != frames.head.template.shape[0]:
         raise VultusError(
             f"the network is for head models of {settings.architecture.vertices} vertices; {frames.name} was made with "
-            f"{frames.head.name}, which has {len(frames.head.template)}"
+            f"{frames.head.name}, which has {frames.head.template.shape[0]}"
         )
     if dinov2 is None and not settings.train_vit:
         raise VultusError(

@@ -1,0 +1,41 @@
+"""One-shot avatars: a network turns one picture into splats that a head model drives (GAGAvatar, NeurIPS 2024)."""
+
+from vultus.avatars.oneshot.avatar import OneShotAvatar
+from vultus.avatars.oneshot.captured import CaptureFrames, Subset, held_out_clips, open_captures
+from vultus.avatars.oneshot.frames import Frame, Frames, MemoryFrames
+from vultus.avatars.oneshot.framing import frame_head
+from vultus.avatars.oneshot.head_space import require_skinned
+from vultus.avatars.oneshot.model import OneShotModel
+from vultus.avatars.oneshot.options import CLEAN, RELEASED, Architecture, Parts, Quirks
+from vultus.avatars.oneshot.photo import avatar_of_photo
+from vultus.avatars.oneshot.settings import LossWeights, OneShotSettings, preset
+from vultus.avatars.oneshot.train import train
+from vultus.avatars.oneshot.weights import About, load_dinov2, load_model, save_model
+
+__all__ = [
+    "CLEAN",
+    "RELEASED",
+    "About",
+    "Architecture",
+    "CaptureFrames",
+    "Frame",
+    "Frames",
+    "LossWeights",
+    "MemoryFrames",
+    "OneShotAvatar",
+    "OneShotModel",
+    "OneShotSettings",
+    "Parts",
+    "Quirks",
+    "Subset",
+    "avatar_of_photo",
+    "frame_head",
+    "held_out_clips",
+    "load_dinov2",
+    "load_model",
+    "open_captures",
+    "preset",
+    "require_skinned",
+    "save_model",
+    "train",
+]
