@@ -72,6 +72,12 @@ def make_capture(folder, head, *, yaws=(0.25,), instants=1):
 
 
 @pytest.fixture(scope="session")
+def new_capture():
+    """`new_capture(folder, head, yaws=..., instants=...)`."""
+    return make_capture
+
+
+@pytest.fixture(scope="session")
 def photo(head, tmp_path_factory):
     """One view."""
     return make_capture(tmp_path_factory.mktemp("captures") / "photo", head)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_capture
 from oneshot_samples import TINY, person, tiny_model, transform
 
+from vultus import avatars
+from vultus.avatars.avatar import Labels
+from vultus.avatars.oneshot import OneShotAvatar, avatar_of_photo
 from vultus.avatars.oneshot.captured import held_out_clips, open_captures
 from vultus.avatars.oneshot.frames import Frame, MemoryFrames, clips_of, collate, held_out_pairs, training_pairs
 from vultus.avatars.oneshot.framing import above_neck, frame_head
@@ -26,11 +28,14 @@ from vultus.avatars.oneshot.options import CLEAN, RELEASED, UNITS, Parts
 from vultus.avatars.oneshot.settings import LossWeights, OneShotSettings, preset
 from vultus.avatars.oneshot.task import OneShotTask, measure
 from vultus.avatars.oneshot.train import new_model, train
-from vultus.avatars.oneshot.weights import load_model
+from vultus.avatars.oneshot.weights import About, load_model
 from vultus.cameras import Camera, look_at
+from vultus.captures.gagavatar_lmdb import TrackedPictures, encode_picture, record_of, write_tracked
 from vultus.errors import VultusError
 from vultus.heads.builtin import load_builtin
 from vultus.training import latest_checkpoint, read_checkpoint, step_generator
+from vultus.workflows.create import CreateSettings, create_avatar
+from vultus.workflows.train_oneshot import OneShotRequest, check_options, train_oneshot, usable_device
 
 SETTINGS = OneShotSettings(
     "small",
@@ -129,9 +134,9 @@ def test_heads_that_cannot_be_framed_are_refused(head):
         frame_head(image, mask, person(head), camera.resized(12, 12), head, 64)
 
 
-def test_frames_of_captures(head, tmp_path):
+def test_frames_of_captures(head, tmp_path, new_capture):
     for name in ("a", "b"):
-        make_capture(tmp_path / "people" / name, head, yaws=(0.0, 0.3), instants=2)
+        new_capture(tmp_path / "people" / name, head, yaws=(0.0, 0.3), instants=2)
     frames = open_captures(tmp_path / "people", 48)
     assert [len(clip) for clip in frames.clips] == [4, 4]
     frame = frames.frame(frames.clips[1][2])
@@ -316,6 +321,7 @@ train(drawn_frames(load_builtin()), Path(sys.argv[2]), replace(SETTINGS, steps=3
 """
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(frames, tmp_path):
     """The same batch, shared: the same weights but for rounding, files written once."""
     with socket.socket() as free:
@@ -340,3 +346,86 @@ def test_lifting_weight_zero_leaves_the_loss_out(frames):
     settings = replace(SETTINGS, weights=LossWeights(lifting=0.0))
     _, figures = OneShotTask(new_model(settings), frames, settings).loss(1, step_generator(1, 1))
     assert "lifting" not in figures
+
+
+# --- from data to avatars ------------------------------------------------------------------------------------------
+
+
+def tracked_folder(folder, frames, missing=()):
+    """The frames as training data on disk, as the published network's."""
+    entries, splits = [], {"train": [], "val": []}
+    for clip, numbers in enumerate(frames.clips):
+        for number in numbers:
+            frame, key = frames.frames[number], f"{clip:06d}_{number}"
+            record = record_of(frames.head, frame.params, transform_to_camera(frame.transform, 512), frame.box)
+            entries.append((key, encode_picture(frame.picture.float() / 255), record))
+            splits["val" if clip == len(frames.clips) - 1 else "train"].append(key)
+    write_tracked(folder, [entry for entry in entries if entry[0] not in missing], frames.head, splits)
+    return folder
+
+
+def test_tracked_pictures_train_a_network(frames, tmp_path):
+    """From an LMDB with splits to the file of a network, through the workflow; what is read is what was written."""
+    folder = tracked_folder(tmp_path / "data", frames)
+    pictures = TrackedPictures(folder)
+    batch, truth = collate(pictures, [(0, 1)], 32, 32), collate(frames, [(0, 1)], 32, 32)
+    torch.testing.assert_close(batch.transform, truth.transform, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.vertices, truth.vertices, atol=1e-5, rtol=0)
+    assert float((batch.source - truth.source).abs().mean()) < 0.02
+    request = OneShotRequest(steps=1, batch=1)
+    model = train_oneshot(folder, tmp_path / "run", request)
+    assert model.architecture.image_size == 128
+    again, about = load_model(tmp_path / "run")
+    assert about.fingerprint == frames.head.fingerprint
+    assert torch.equal(again.head_base, model.head_base)
+
+
+def test_options_of_the_other_method_are_refused():
+    check_options("oneshot", {"preset": "small", "batch": 3, "seed": 1})
+    check_options("rigged", {"preset": "paper", "bind": False})
+    for method, given in (
+        ("rigged", {"batch": 3}),
+        ("oneshot", {"bind": False}),
+        ("rigged", {"preset": "small"}),
+        ("oneshot", {"preset": "photo"}),
+    ):
+        with pytest.raises(VultusError, match=method):
+            check_options(method, given)
+    with pytest.raises(VultusError, match="cannot be used here"):
+        usable_device("cuda:77")
+
+
+def test_a_photo_becomes_an_avatar(head, photo, tmp_path, monkeypatch):
+    """Of a capture: seen through the photo's camera, the head lies where the photo shows it."""
+    monkeypatch.setenv("VULTUS_NETWORKS", str(tmp_path / "networks"))
+    about = About(SETTINGS.architecture, head.name, head.fingerprint, "ours", "not at all")
+    avatar = avatar_of_photo(tiny_model(CLEAN), about, photo, head, labels=Labels(consent="agreed"))
+    assert avatar.labels.consent == "agreed"
+    assert avatar.labels.provenance["network_license"] == "ours"
+    (view,) = photo.views
+    params, camera = photo.motion.params[view.timestep], photo.camera(view)
+    with torch.no_grad():
+        rendering = avatar.render(params, camera)
+    shown = torch.zeros(camera.height, camera.width, dtype=torch.bool)
+    pixels = camera.project(avatar.vertices(params))[above_neck(head)].long().clamp(0, camera.width - 1)
+    shown[pixels[:, 1], pixels[:, 0]] = True
+    assert float(rendering.alpha[..., 0][shown].mean()) > 0.9
+    avatar.save(tmp_path / "avatar")
+    assert isinstance(avatars.load(tmp_path), OneShotAvatar)
+    with pytest.raises(VultusError, match="network's"):
+        avatar_of_photo(tiny_model(CLEAN), replace(about, fingerprint="0" * 64), photo, head)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (CreateSettings(method="oneshot"), "--weights"),
+        (CreateSettings(weights="x"), "--method oneshot"),
+        (CreateSettings(method="oneshot", weights="x", steps=3), "--steps"),
+        (CreateSettings(method="oneshot", weights="missing.pt"), "no such file"),
+    ],
+)
+def test_create_says_at_once_what_does_not_fit(settings, message, tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(VultusError, match=message):
+        create_avatar(tmp_path / "photo.png", tmp_path / "run", settings)
