@@ -51,6 +51,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
         writer.set_motion(motion)
 
     def fresh() -> RiggedAvatar:
-        return synthetic_avatar(SIZE)
+        made = synthetic_avatar(SIZE)
+        made.motion = motion
+        return made
 
     return Rig(open_capture(folder, avatar.head), fresh)

@@ -98,10 +98,18 @@ def test_trained_instants_are_rendered_as_they_were_fitted(rig, tmp_path: Path) 
     tracked = evaluate(avatar, capture, tmp_path / "b", replace(one, tracked=True)).content["protocols"]
     assert fitted["novel-view"]["mean"]["image"]["psnr"] < tracked["novel-view"]["mean"]["image"]["psnr"] - 5
     assert fitted["self-reenactment"] == tracked["self-reenactment"]
-    # The motion of another take is not a refinement of this one.
+
+
+def test_of_another_take_everything_is_held_out(rig, tmp_path: Path) -> None:
+    avatar = rig.avatar()
     avatar.motion = replace(avatar.motion, times=avatar.motion.times * 2)
-    other = evaluate(avatar, capture, tmp_path / "c", one).content["protocols"]
-    assert other == tracked
+    result = evaluate(avatar, rig.capture, tmp_path / "a", QUICK).content
+    assert {name: protocol["pictures"] for name, protocol in result["protocols"].items()} == {"self-reenactment": 12}
+    assert result["protocols"]["self-reenactment"]["mean"]["image"]["psnr"] > 52
+    assert "never saw it" in result["split"]
+    avatar.motion = None
+    one = replace(QUICK, most=1)
+    assert list(evaluate(avatar, rig.capture, tmp_path / "b", one).content["protocols"]) == ["self-reenactment"]
 
 
 def test_what_training_held_out_is_what_is_measured(rig, tmp_path: Path) -> None:

@@ -55,6 +55,15 @@ def motion_to_render(avatar: Avatar, capture: Capture, protocol: ProtocolName, *
     return fitted if _of_same_take(fitted, capture.motion) else capture.motion
 
 
+def was_trained_on(avatar: Avatar, capture: Capture) -> bool:
+    """Whether an avatar's training went through the instants of a capture: its motion is a refinement of theirs.
+
+    Avatars that keep no motion were not trained on a capture.
+    """
+    fitted = getattr(avatar, "motion", None)
+    return isinstance(fitted, Motion) and _of_same_take(fitted, capture.motion)
+
+
 def _of_same_take(fitted: Motion, tracked: Motion) -> bool:
     """Whether an avatar's motion is a refinement of a capture's: training changes neither times nor identity."""
     if fitted.params.model != tracked.params.model or len(fitted) != len(tracked):

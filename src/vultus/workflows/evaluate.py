@@ -279,10 +279,17 @@ def _beside(subject: Path) -> Path:
 
 
 def _split(avatar: Avatar, capture: Capture, request: EvaluateRequest) -> tuple[Capture, str]:
-    """The capture with the split asked for, else the one the avatar was trained with, else its own; and which."""
+    """The capture with the split asked for, else the one the avatar was trained with, else its own; and which.
+
+    Of a capture that the avatar was not trained on, everything is held out.
+    """
+    from vultus.evaluation.protocols import was_trained_on
+
     if request.hold_out_cameras or request.hold_out_timesteps:
         chosen = capture.hold_out(request.hold_out_cameras, request.hold_out_timesteps)
         return chosen, _said("as asked", request.hold_out_cameras, request.hold_out_timesteps)
+    if not was_trained_on(avatar, capture):
+        return replace(capture, val=frozenset(), test=frozenset(capture.views)), "all of it: the avatar never saw it"
     labels = getattr(avatar, "labels", None)
     held_out = labels.provenance.get("held_out") if labels is not None else None
     if isinstance(held_out, Mapping):
