@@ -18,7 +18,8 @@ from vultus.heads import load_head
 from vultus.heads.arkit import ARKIT_NAMES, arkit_to_params
 from vultus.heads.builtin import load_builtin
 from vultus.rotations import axis_angle_to_matrix
-from vultus.tracking.landmark_fit import camera_pose, embedding_of
+from vultus.tracking.landmark_fit import embedding_of
+from vultus.tracking.rig import camera_pose
 
 COUNT = 5
 

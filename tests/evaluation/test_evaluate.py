@@ -21,6 +21,7 @@ from vultus.evaluation.session import Instruments
 from vultus.evaluation.temporal import Shown, temporal_change
 from vultus.images import read_image, write_png, write_video
 from vultus.tracking.detectors import Face
+from vultus.workflows.assets import recognise_file
 from vultus.workflows.evaluate import EvaluateRequest, evaluate, load_lpips, open_and_evaluate
 
 QUICK = EvaluateRequest(heat_maps=False, worst=0)
@@ -282,6 +283,17 @@ def test_lpips_from_a_folder_of_weights(rig, tmp_path: Path) -> None:
     assert result["lpips"] == "LPIPS 0.1, alex, input in [-1, 1]"
     with pytest.raises(VultusError, match="VGG-16"):
         load_lpips(folder, "vgg")
+
+
+def test_the_published_linear_layers_are_recognised() -> None:
+    """torchmetrics carries the authors' files."""
+    torchmetrics = pytest.importorskip("torchmetrics")
+    folder = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models"
+    if not (folder / "alex.pth").is_file():
+        pytest.skip("this torchmetrics carries no LPIPS weights")
+    assert {name: recognise_file(folder / f"{name}.pth") for name in ("alex", "vgg", "squeeze")} == {
+        "alex": "lpips-alex", "vgg": "lpips-vgg", "squeeze": None,
+    }  # fmt: skip
 
 
 def test_pictures_against_pictures(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ _NETWORKS: dict[str, dict[str, tuple[int, ...]]] = {
     "dinov2": {"cls_token": (1, 1, 768), "pos_embed": (1, 1370, 768), "patch_embed.proj.weight": (768, 3, 14, 14)},
     "alexnet": {"features.0.weight": (64, 3, 11, 11), "features.10.weight": (256, 256, 3, 3)},
     "vgg16": {"features.0.weight": (64, 3, 3, 3), "features.17.weight": (512, 256, 3, 3)},
-    "lpips-alex": {"lin0.model.1.weight": (1, 64, 1, 1), "lin1.model.1.weight": (1, 192, 1, 1)},
-    "lpips-vgg": {"lin0.model.1.weight": (1, 64, 1, 1), "lin1.model.1.weight": (1, 128, 1, 1)},
+    "lpips-alex": {"lin0.model.1.weight": (1, 64, 1, 1), "lin4.model.1.weight": (1, 256, 1, 1)},
+    "lpips-vgg": {"lin0.model.1.weight": (1, 64, 1, 1), "lin4.model.1.weight": (1, 512, 1, 1)},
 }
 _FLAME_VERTICES = 5023
 

@@ -228,9 +228,13 @@ def _overlay(
 
 def _other(path: Path) -> str:
     """What a file or folder that is no capture is."""
+    from vultus.avatars import is_avatar
+
     if path.is_dir():
         if (path / "avatar.json").is_file() or (path / "avatar" / "avatar.json").is_file():
             return f"an avatar; look at it with: vultus view {path}"
+        if is_avatar(path):
+            return f"a trained avatar of GaussianAvatars; look at it with: vultus view {path} --head PATH_OF_FLAME"
         inside = _captures_in(path)
         if inside:
             listed = ", ".join(str(folder) for folder in inside[:6])
