@@ -227,14 +227,15 @@ def _timestep(writer: CaptureWriter, plan: _Plan, settings: SynthSettings, times
     stage = plan.studio.pose(plan.true.params[timestep])
     landmarks = []
     for number, camera in enumerate(plan.cameras):
-        landmarks.append(stage.landmarks(camera, LANDMARK_SET))
         truth = writer.folder / "truth"
         if writer.has_image(timestep, number) and has_truth(truth, timestep, number, settings.truth):
+            landmarks.append(stage.landmarks(camera, LANDMARK_SET))
             writer.use_image(timestep, number)
             continue
-        shot = stage.shoot(camera, truth=settings.truth != "motion")
-        if shot.truth is not None:
-            write_truth(truth, timestep, number, shot.truth, settings.truth)
+        shot = stage.shoot(camera, truth=True)
+        assert shot.truth is not None
+        landmarks.append(stage.landmarks(camera, LANDMARK_SET, depth=shot.truth.depth))
+        write_truth(truth, timestep, number, shot.truth, settings.truth)
         image = shot.image
         if PRESETS[settings.preset].noise:
             image = sensor_noise(image, (settings.seed, timestep, number))

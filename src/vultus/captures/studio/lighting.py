@@ -13,11 +13,11 @@ from torch import Tensor
 from vultus.cameras import Camera, look_at
 from vultus.meshes import rasterize_mesh
 
-_SHADOW_SIZE = 320
+_SHADOW_SIZE = 256
 _SHADOW_REACH = 0.26
 """Radius (metres) of what can cast shadows, around the middle of the head."""
 _LAMP_DISTANCE = 3.0
-_SHADOW_BIAS = 0.0035
+_SHADOW_BIAS = 0.004
 WRAP = (0.42, 0.22, 0.16)
 """How far red, green and blue light reaches around to the dark side of skin."""
 
@@ -150,7 +150,7 @@ def lamp_visibility(
         z = camera.to_camera(lifted)[:, 2]
         slope = 0.0015 * (1 - (normals @ direction).clamp(0, 1))
         lit = torch.zeros(len(vertices))
-        offsets = [(dx, dy) for dx in (-2.2, 0.0, 2.2) for dy in (-2.2, 0.0, 2.2)]
+        offsets = [(0.0, 0.0), (-2.0, -0.7), (0.7, -2.0), (2.0, 0.7), (-0.7, 2.0)]
         for dx, dy in offsets:
             column = (places[:, 0] + dx).floor().long().clamp(0, _SHADOW_SIZE - 1)
             line = (places[:, 1] + dy).floor().long().clamp(0, _SHADOW_SIZE - 1)

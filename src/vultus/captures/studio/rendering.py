@@ -2,44 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vultus.cameras import Camera
 from vultus.captures.studio.dressing import dress
-from vultus.captures.studio.fibres import draw_fibres, pose_fibres
+from vultus.captures.studio.fibres import PosedFibres, draw_fibres, pose_fibres
 from vultus.captures.studio.labels import NUMBER
 from vultus.captures.studio.lighting import Lighting, irradiance, lamp_visibility, studio_lighting
 from vultus.captures.studio.painting import GAMMA
 from vultus.captures.studio.people import Person
 from vultus.captures.studio.sampling import Samples, take_samples
 from vultus.heads.model import HeadModel
-from vultus.meshes import rasterize_mesh, vertex_normals
+from vultus.meshes import MeshRaster, rasterize_mesh, vertex_normals
 from vultus.motion import HeadParams
 from vultus.rotations import axis_angle_to_matrix
 
 _VISIBLE_WITHIN = 0.004
 """Metres that a landmark may lie behind what its pixel shows and still be seen."""
+_NEAR, _MARGIN = 0.05, 8
+"""Metres before which nothing can be told of where a point is seen; pixels that hair reaches beyond its middle line."""
 _WET = 0.3
 """Gloss above which a surface is wet or metal."""
 
 
-@dataclass(frozen=True)
 class Truth:
     """What is known exactly about every pixel's middle.
 
     labels: numbers of `LABELS`. depth: camera-space z in metres, 0 where nothing is. normals: unit, world; 0 where
     nothing is. uv: texture coordinates of the head model, -1 off the head. Depth, normals and uv are of the meshes:
-    hair in front of them is only in the labels.
+    hair in front of them is only in the labels. Each is computed when it is first asked for.
     """
 
-    labels: Int[Tensor, "H W"]
-    depth: Float[Tensor, "H W"]
-    normals: Float[Tensor, "H W 3"]
-    uv: Float[Tensor, "H W 2"]
+    def __init__(self, stage: Stage, center: MeshRaster, place: _Window, hair: Float[Tensor, "h w 3"] | None) -> None:
+        self._stage, self._center, self._place, self._hair = stage, center, place, hair
+
+    @cached_property
+    def depth(self) -> Float[Tensor, "H W"]:
+        return self._place.whole(self._center.depth, 0.0)
+
+    @cached_property
+    def labels(self) -> Int[Tensor, "H W"]:
+        center, dressed = self._center, self._stage.studio.dressed
+        shown = center.face_ids >= 0
+        height, width = dressed.labels.shape
+        size = torch.tensor([float(width), float(height)])
+        column, row = (self._blend(dressed.corner_uv, shown) * size).floor().long().unbind(-1)
+        labels = torch.zeros(center.face_ids.shape, dtype=torch.int64)
+        labels[shown] = dressed.labels[row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        if self._hair is not None:
+            thick, beard, brow = self._hair.unbind(-1)
+            kind = torch.where(beard > 0.5 * thick, NUMBER["beard"], NUMBER["hair"])
+            # Single lashes and brow hairs stay what they are in front of.
+            labels = torch.where((thick > 0.5) & (brow <= 0.5 * thick), kind, labels)
+        return self._place.whole(labels, 0)
+
+    @cached_property
+    def normals(self) -> Float[Tensor, "H W 3"]:
+        shown = self._center.face_ids >= 0
+        normals = torch.zeros(*shown.shape, 3)
+        mixed = self._blend(self._stage.normals[self._stage.faces], shown)
+        normals[shown] = torch.nn.functional.normalize(mixed, dim=-1)
+        return self._place.whole(normals, 0.0)
+
+    @cached_property
+    def uv(self) -> Float[Tensor, "H W 2"]:
+        head = self._stage.studio.head
+        on_head = (self._center.face_ids >= 0) & (self._center.face_ids < len(head.faces))
+        uv = torch.full((*on_head.shape, 2), -1.0)
+        uv[on_head] = self._blend(head.uvs[head.uv_faces], on_head)
+        return self._place.whole(uv, -1.0)
+
+    def _blend(self, corners: Float[Tensor, "F 3 C"], chosen: Bool[Tensor, "h w"]) -> Float[Tensor, "N C"]:
+        face, weights = self._center.face_ids[chosen], self._center.barycentric[chosen]
+        return (corners[face] * weights[..., None]).sum(1)
 
 
 @dataclass(frozen=True)
@@ -136,16 +176,18 @@ class Stage:
 
     def _root(self) -> Float[Tensor, "3"]:
         """The root joint of the person at rest."""
-        from dataclasses import replace
-
         head = self.studio.head
         return head.pose(replace(head.neutral(), identity=self.params.identity, offset=self.params.offset)).joints[0]
 
-    def landmarks(self, camera: Camera, landmark_set: str) -> tuple[Float[Tensor, "L 2"], Float[Tensor, "L"]]:
-        """Landmarks in pixels, and 1 for those that are seen, 0 for those hidden or outside the picture."""
+    def landmarks(
+        self, camera: Camera, landmark_set: str, *, depth: Float[Tensor, "H W"] | None = None
+    ) -> tuple[Float[Tensor, "L 2"], Float[Tensor, "L"]]:
+        """Landmarks in pixels, and 1 for those that are seen, 0 for those that a mesh hides or that are outside the
+        picture. `depth` is the true depth of this camera, where it is at hand."""
         points = self.studio.head.landmarks(self.head_vertices, landmark_set)
         places, z = camera.project(points), camera.to_camera(points)[:, 2]
-        depth = rasterize_mesh(self.vertices, self.faces, camera).depth
+        if depth is None:
+            depth = rasterize_mesh(self.vertices, self.faces, camera).depth
         column, row = places.floor().long().unbind(-1)
         inside = (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height) & (z > 0)
         shown = depth[row.clamp(0, camera.height - 1), column.clamp(0, camera.width - 1)]
@@ -155,20 +197,22 @@ class Stage:
     def shoot(self, camera: Camera, *, truth: bool = False) -> Shot:
         """A picture through an unbatched camera; `truth` adds what is known about every pixel."""
         with torch.no_grad():
-            size = (camera.height, camera.width)
-            samples = take_samples(self.vertices, self.faces, self.studio.dressed.groups, camera)
+            place = _Window.around(self.vertices, self._fibres, camera)
+            view = camera.cropped(place.left, place.top, place.width, place.height)
+            size = (view.height, view.width)
+            samples = take_samples(self.vertices, self.faces, self.studio.dressed.groups, view)
             values = (self._corners[samples.face] * samples.barycentric[..., None]).sum(1)
-            color = self._shade(samples, values, camera)
+            color = self._shade(samples, values, view)
             covered = samples.gather(torch.cat([color, torch.ones(len(color), 1)], dim=1)).reshape(*size, 4)
             hair_kind = None
             if self._fibres is not None:
-                hair, thick, hair_kind = draw_fibres(self._fibres, camera, samples.center.depth)
+                hair, thick, hair_kind = draw_fibres(self._fibres, view, samples.center.depth)
                 covered = torch.cat([hair, thick], dim=-1) + (1 - thick) * covered
                 hair_kind = torch.cat([thick, hair_kind], dim=-1)
             alpha = covered[..., 3:]
             image = (covered[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1)
-            known = self._truth(samples, hair_kind) if truth else None
-            return Shot(image, alpha.clamp(0, 1), known)
+            known = Truth(self, samples.center, place, hair_kind) if truth else None
+            return Shot(place.whole(image, 0.0), place.whole(alpha.clamp(0, 1), 0.0), known)
 
     def _shade(self, samples: Samples, values: Float[Tensor, "M 9"], camera: Camera) -> Float[Tensor, "M 3"]:
         texel = torch.nn.functional.grid_sample(
@@ -202,28 +246,36 @@ class Stage:
         total = torch.zeros_like(normals)
         for row, (lamp, color) in enumerate(zip(self.lamps, self.studio.lighting.colors, strict=True)):
             half = torch.nn.functional.normalize(view + lamp, dim=-1)
-            shine = (normals * half).sum(-1, keepdim=True).clamp(0, 1) ** power
+            shine = (power * (normals * half).sum(-1, keepdim=True).clamp_min(1e-4).log2()).exp2()
             total = total + shine * (seen if row == 0 else 1.0) * color
         return total * strength * rim * 2.0
 
-    def _truth(self, samples: Samples, hair: Float[Tensor, "H W 3"] | None) -> Truth:
-        center, dressed, head = samples.center, self.studio.dressed, self.studio.head
-        shown = center.face_ids >= 0
-        face, weights = center.face_ids[shown], center.barycentric[shown][..., None]
-        height, width = dressed.labels.shape
-        place = (dressed.corner_uv[face] * weights).sum(1) * torch.tensor([float(width), float(height)])
-        column, row = place.floor().long().unbind(-1)
-        labels = torch.zeros(center.face_ids.shape, dtype=torch.int64)
-        labels[shown] = dressed.labels[row.clamp(0, height - 1), column.clamp(0, width - 1)]
-        if hair is not None:
-            thick, beard, brow = hair.unbind(-1)
-            kind = torch.where(beard > 0.5 * thick, NUMBER["beard"], NUMBER["hair"])
-            # Single lashes and brow hairs stay what they are in front of.
-            labels = torch.where((thick > 0.5) & (brow <= 0.5 * thick), kind, labels)
-        normals = torch.zeros(*labels.shape, 3)
-        normals[shown] = torch.nn.functional.normalize((self.normals[self.faces[face]] * weights).sum(1), dim=-1)
-        uv = torch.full((*labels.shape, 2), -1.0)
-        on_head = shown & (center.face_ids < len(head.faces))
-        face, weights = center.face_ids[on_head], center.barycentric[on_head][..., None]
-        uv[on_head] = (head.uvs[head.uv_faces[face]] * weights).sum(1)
-        return Truth(labels, center.depth, normals, uv)
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a picture that can show anything."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    full_width: int
+    full_height: int
+
+    @staticmethod
+    def around(vertices: Float[Tensor, "V 3"], fibres: PosedFibres | None, camera: Camera) -> _Window:
+        points = vertices if fibres is None else torch.cat([vertices, fibres.means[:: 1 + len(fibres.means) // 20000]])
+        if bool((camera.to_camera(points)[:, 2] < _NEAR).any()):
+            return _Window(0, 0, camera.width, camera.height, camera.width, camera.height)
+        places = camera.project(points)
+        limit = torch.tensor([camera.width, camera.height])
+        low = (places.amin(0).floor().long() - _MARGIN).clamp_min(0).minimum(limit - 1)
+        high = (places.amax(0).ceil().long() + _MARGIN).minimum(limit).maximum(low + 1)
+        (left, top), (right, bottom) = low.tolist(), high.tolist()
+        return _Window(left, top, right - left, bottom - top, camera.width, camera.height)
+
+    def whole(self, part: Tensor, fill: float) -> Tensor:
+        """The part as a whole picture."""
+        result = part.new_full((self.full_height, self.full_width, *part.shape[2:]), fill)
+        result[self.top : self.top + self.height, self.left : self.left + self.width] = part
+        return result

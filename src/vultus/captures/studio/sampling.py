@@ -13,6 +13,7 @@ from vultus.meshes import MeshRaster, rasterize_mesh
 
 _STEEP = 5.0
 """Depth steps within a pixel (in widths of the pixel) from which it is looked at more closely."""
+_QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True)
@@ -44,31 +45,39 @@ def take_samples(
     height, width = camera.height, camera.width
     center = rasterize_mesh(vertices, faces, camera)
     fine = rasterize_mesh(vertices, faces, camera.resized(2 * width, 2 * height))
-
-    def quarters(image: Tensor) -> Tensor:
-        return image.reshape(height, 2, width, 2, *image.shape[2:]).transpose(1, 2).reshape(height * width, 4, -1)
-
-    ids, depth = quarters(fine.face_ids)[..., 0], quarters(fine.depth)[..., 0]
-    middle = center.face_ids.reshape(-1)
-    smooth = _is_smooth(ids, depth, middle, groups, float(camera.K[0, 0]))
-    whole = smooth.nonzero()[:, 0]
-    split = ((ids >= 0).any(1) & ~smooth).nonzero()[:, 0]
-    split_ids = ids[split].reshape(-1)
-    shown = split_ids >= 0
-    barycentric = quarters(fine.barycentric)[split].reshape(-1, 3)
+    touched, smooth = _kinds(center, fine, groups, float(camera.K[0, 0]))
+    whole = smooth.reshape(-1).nonzero()[:, 0]
+    row, column = (touched & ~smooth).nonzero(as_tuple=True)
+    # Numbers of the four quarters of every split pixel in the finer picture.
+    quarter = torch.stack([(2 * row + y) * (2 * width) + 2 * column + x for y, x in _QUARTERS], dim=1).reshape(-1)
+    split_face = fine.face_ids.reshape(-1)[quarter]
+    shown = (split_face >= 0).nonzero()[:, 0]
+    pixel = (row * width + column).repeat_interleave(4)[shown]
     return Samples(
-        pixel=torch.cat([whole, split.repeat_interleave(4)[shown]]),
-        face=torch.cat([middle[whole], split_ids[shown]]),
-        barycentric=torch.cat([center.barycentric.reshape(-1, 3)[whole], barycentric[shown]]),
-        weight=torch.cat([torch.ones(len(whole)), torch.full((int(shown.sum()),), 0.25)]),
+        pixel=torch.cat([whole, pixel]),
+        face=torch.cat([center.face_ids.reshape(-1)[whole], split_face[shown]]),
+        barycentric=torch.cat(
+            [center.barycentric.reshape(-1, 3)[whole], fine.barycentric.reshape(-1, 3)[quarter[shown]]]
+        ),
+        weight=torch.cat([torch.ones(len(whole)), torch.full((len(shown),), 0.25)]),
         center=center,
     )
 
 
-def _is_smooth(
-    ids: Int[Tensor, "P 4"], depth: Float[Tensor, "P 4"], middle: Int[Tensor, "P"], groups: Tensor, focal: float
-) -> Bool[Tensor, "P"]:
-    low, high = depth.amin(1), depth.amax(1)
-    even = (ids >= 0).all(1) & (middle >= 0) & (high - low < _STEEP * low / focal)
-    group = groups[ids.clamp_min(0)]
-    return even & (group == group[:, :1]).all(1) & (groups[middle.clamp_min(0)] == group[:, 0])
+def _kinds(
+    center: MeshRaster, fine: MeshRaster, groups: Int[Tensor, "F"], focal: float
+) -> tuple[Bool[Tensor, "H W"], Bool[Tensor, "H W"]]:
+    """Which pixels show anything, and which of them one smooth surface."""
+    ids = [fine.face_ids[y::2, x::2] for y, x in _QUARTERS]
+    depth = [fine.depth[y::2, x::2] for y, x in _QUARTERS]
+    # Depth is 0 where nothing is.
+    low, high = torch.minimum(depth[0], depth[1]), torch.maximum(depth[0], depth[1])
+    for other in depth[2:]:
+        low, high = torch.minimum(low, other), torch.maximum(high, other)
+    touched = high > 0
+    smooth = (low > 0) & (center.depth > 0) & (high - low < (_STEEP / focal) * low)
+    row, column = smooth.nonzero(as_tuple=True)
+    group = groups[center.face_ids[row, column]]
+    for other in ids:
+        smooth[row, column] &= groups[other[row, column]] == group
+    return touched, smooth
