@@ -32,6 +32,12 @@ def camera_at():
     return camera
 
 
+@pytest.fixture(scope="session")
+def make_subject(head):
+    """A new copy of the person whom the captures show: `make_subject()`."""
+    return lambda: subject(head)
+
+
 def subject(head):
     """A person who is not the mean head, as an avatar with vertex colours and light from one side."""
     rest = head.neutral()

@@ -13,6 +13,7 @@ from torch import Tensor
 from vultus.tracking.detectors import Detector
 
 _SHARP_RADIUS, _SHARP_EPSILON = 0.012, 2e-4
+_EDGE = 0.1
 
 
 def person_matte(
@@ -35,7 +36,8 @@ def person_matte(
     if stored is not None:
         return mask
     radius = max(2, round(_SHARP_RADIUS * max(image.shape[:2])))
-    return sharpen(mask, image.astype(np.float32) / 255, radius)
+    mask = sharpen(mask, image.astype(np.float32) / 255, radius)
+    return without_rising_edges(_piece_with_face(mask, face_center))
 
 
 def _piece_with_face(mask: Float32[np.ndarray, "H W"], face_center: tuple[float, float]) -> Float32[np.ndarray, "H W"]:
@@ -48,6 +50,25 @@ def _piece_with_face(mask: Float32[np.ndarray, "H W"], face_center: tuple[float,
     chosen = labels[y, x] or 1 + int(np.argmax(ndimage.sum_labels(mask, labels, np.arange(1, count + 1))))
     near = ndimage.binary_dilation(labels == chosen, iterations=max(2, max(mask.shape) // 64))
     return np.where(near & ((labels == chosen) | (labels == 0)), mask, 0).astype(np.float32)
+
+
+def without_rising_edges(mask: Float32[np.ndarray, "H W"], share: float = _EDGE) -> Float32[np.ndarray, "H W"]:
+    """The mask less what rises again towards the left and right borders, within `share` of the width from them.
+
+    In a crop around a head its borders cut through shoulders, and shoulders fall. What rises there stands beside the
+    person, a flag or the back of a chair, or is a hand, which no head avatar has.
+    """
+    height, width = mask.shape
+    band = max(1, round(share * width))
+    rows = np.where((mask > 0.5).any(0), (mask > 0.5).argmax(0), height)
+    outline = rows.copy()
+    outline[:band] = np.maximum.accumulate(rows[band - 1 :: -1])[::-1]
+    outline[-band:] = np.maximum.accumulate(rows[-band:])
+    slack = max(2, height // 128)  # soft edges stay
+    columns = np.arange(width)
+    outer = (columns < band) | (columns >= width - band)
+    above = np.arange(height)[:, None] < outline - slack
+    return np.where(above & outer, 0, mask).astype(np.float32)
 
 
 def sharpen(

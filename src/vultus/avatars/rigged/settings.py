@@ -46,6 +46,7 @@ class Weights:
     grazing: weight of pixels that show skin from the side; 1: as all others.
     drift: distance of position, size and rotation from the initial ones, the more the less the pictures show them;
     drift_head, drift_bust: share of it where they show them well.
+    turned: difference from the initial avatar on skin, seen from sides that the pictures do not show.
     """
 
     dssim: float = 0.2
@@ -66,6 +67,7 @@ class Weights:
     drift: float = 0.0
     drift_head: float = 1.0
     drift_bust: float = 1.0
+    turned: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ _MONOCULAR = replace(
     rates=Rates(
         position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4
     ),
-    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1, drift=0.02, drift_head=0.0),
+    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1, drift=0.02, drift_head=0.0, turned=0.5),
     densify=DensifySettings(
         start=667, stop=2933, every=400, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
     ),

@@ -54,6 +54,7 @@ class Start:
     hold: Float[Tensor, "N"]
     bust: Float[Tensor, "N"]
     beyond: Bool[Tensor, "N"]
+    skin: Float[Tensor, "N"]
     extent: float
 
 
@@ -81,11 +82,12 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
     avatar = RiggedAvatar(head, rest, camera, splats, largest=largest, posture=posture)
     count = avatar.count
     anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
-    bust = torch.zeros(count)
+    bust, skin = torch.zeros(count), torch.zeros(count)
     if places is not None and splats.binding is not None:
         corners = head.faces[splats.binding]
         parts = vertex_parts(head).at(corners, places)
         lids = interpolate(lid_weight(head), corners, places)
+        skin = parts.weights["skin"] + parts.weights["neck"]
         if isinstance(head, SkinnedHead):
             bust = interpolate(bust_share(head), corners, places)
         # One view shows neither a closed lid nor the wall of an open mouth.
@@ -111,11 +113,12 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
             more = len(extra.means)
             anchor = torch.cat([anchor, extra.sh0[:, 0] * SH_C0 + 0.5])
             trust, hold = (torch.cat([values, torch.ones(more)]) for values in (trust, hold))
-            rigid, bust = torch.cat([rigid, torch.zeros(more)]), torch.cat([bust, torch.ones(more)])
+            rigid, skin = (torch.cat([values, torch.zeros(more)]) for values in (rigid, skin))
+            bust = torch.cat([bust, torch.ones(more)])
     beyond = torch.arange(avatar.count) >= count
     if not settings.bind:
         avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
-    return Start(avatar, anchor, trust, rigid, hold, bust, beyond, extent)
+    return Start(avatar, anchor, trust, rigid, hold, bust, beyond, skin * (1 - bust), extent)
 
 
 def camera_extent(capture: Capture, views: list[View]) -> float:

@@ -19,6 +19,7 @@ from vultus.avatars.rigged.schedule import active_degree, position_rate
 from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.avatars.rigged.strategy import Densification, Population, Strategy
 from vultus.avatars.rigged.supervision import Example, Supervision
+from vultus.avatars.rigged.turned import TurnedViews
 from vultus.captures import Capture, View
 from vultus.errors import VultusError
 from vultus.images.metrics import psnr
@@ -31,6 +32,7 @@ _FLATTEST, _THICKEST = -7.0, 0.35
 _FARTHEST = 3.0
 _SHAPE = ("means", "log_scales", "rotations")
 _FAINT, _FAINT_OPACITY = 0.02, 0.0002
+_TURNED, _TURNED_EVERY = 24, 4
 
 
 class RiggedTask:
@@ -44,6 +46,7 @@ class RiggedTask:
         hold: factor of the pull towards the likely colour.
         bust: how far they go with the bust (0 to 1).
         beyond: which show what the head model does not reach; they may be far from their triangles.
+        skin: how far they are skin (0 to 1).
     """
 
     name = "train"
@@ -63,6 +66,7 @@ class RiggedTask:
         hold: Float[Tensor, "N"],
         bust: Float[Tensor, "N"],
         beyond: Bool[Tensor, "N"],
+        skin: Float[Tensor, "N"],
     ) -> None:
         self.avatar, self.settings, self.extent = avatar, settings, extent
         self._capture, self._views, self._supervision = capture, views, supervision
@@ -71,6 +75,10 @@ class RiggedTask:
         self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold, "bust": bust, "beyond": beyond}
         if settings.weights.drift:
             self._kept |= {f"first.{name}": getattr(avatar, name).detach().clone() for name in _SHAPE}
+        self._turned: TurnedViews | None = None
+        if settings.weights.turned and avatar.binding is not None:
+            poses = views[:: max(1, len(views) // _TURNED)][:_TURNED]
+            self._turned = TurnedViews(avatar, skin, [capture.motion.params[view.timestep] for view in poses])
         self._strategy: Strategy
         if settings.strategy == "mcmc":
             self._strategy = Mcmc(settings.mcmc)
@@ -125,6 +133,8 @@ class RiggedTask:
         if weights.alpha:
             loss = loss + weights.alpha * (example.weight.clamp(max=1) * (rendering.alpha - example.mask).abs()).mean()
         loss = loss + self._regularisers(rendering.raster, view)
+        if self._turned is not None and step % _TURNED_EVERY == 0:
+            loss = loss + weights.turned * self._turned.loss(avatar, step // _TURNED_EVERY)
         spread = self._strategy.regulariser(gaussians.scales, gaussians.opacities, self.extent)
         if spread is not None:
             loss = loss + spread

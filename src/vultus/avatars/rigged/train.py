@@ -73,6 +73,7 @@ def train(
         hold=start.hold,
         bust=start.bust,
         beyond=start.beyond,
+        skin=start.skin,
     )
     source = capture.source
     loop = LoopSettings(
