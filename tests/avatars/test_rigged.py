@@ -133,6 +133,7 @@ def test_a_damaged_folder_is_an_error_that_names_the_file(trained, head, tmp_pat
         ("raster", {"alpha_max": "1"}),
         ("raster", {"unknown": 1}),
         ("largest", -1),
+        ("sh_frame", "moon"),
         ("view", {}),
         ("bound", False),
         ("provenance", 3),

@@ -11,7 +11,7 @@ from splat_scenes import draw, random_camera, random_gaussians
 from vultus.cameras import Camera
 from vultus.errors import VultusError
 from vultus.rotations import matrix_to_quaternion, quaternion_to_matrix
-from vultus.splats import Gaussians, RasterSettings, rasterize
+from vultus.splats import Gaussians, RasterSettings, evaluate_sh, rasterize, turn_sh1
 
 BACKENDS = pytest.mark.parametrize("backend", ["cpu", "reference"])
 NAMES = ("means", "rotations", "scales", "opacities", "features")
@@ -23,6 +23,21 @@ def some(gaussians, index):
 
 def images(raster):
     return torch.cat([raster.color, raster.alpha, raster.depth], dim=-1)
+
+
+def test_turned_coefficients_show_the_same_from_a_turned_direction():
+    generator = torch.Generator().manual_seed(2)
+    coefficients, directions = (torch.randn(50, 3, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    turn = quaternion_to_matrix(
+        torch.nn.functional.normalize(torch.randn(50, 4, generator=generator, dtype=torch.float64), dim=-1)
+    )
+    whole, changed = (
+        torch.cat([torch.ones(50, 1, 3, dtype=torch.float64), each], dim=1)
+        for each in (coefficients, turn_sh1(coefficients, turn))
+    )
+    direction = directions[:, 0]
+    there = (turn @ direction[..., None])[..., 0]
+    assert torch.allclose(evaluate_sh(there, changed, 1), evaluate_sh(direction, whole, 1))
 
 
 @BACKENDS

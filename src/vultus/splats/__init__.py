@@ -4,7 +4,7 @@ from vultus.splats.formats import read_ply, read_splats, write_ply, write_splats
 from vultus.splats.gaussians import Gaussians
 from vultus.splats.rasterize import Raster, RasterInfo, rasterize
 from vultus.splats.settings import GSPLAT_1_5, INRIA, VULTUS, RasterSettings
-from vultus.splats.sh import SH_C0, evaluate_sh, rgb_to_sh0, sh_basis, sh_to_rgb
+from vultus.splats.sh import SH_C0, evaluate_sh, rgb_to_sh0, sh_basis, sh_to_rgb, turn_sh1
 
 __all__ = [
     "GSPLAT_1_5",
@@ -22,6 +22,7 @@ __all__ = [
     "rgb_to_sh0",
     "sh_basis",
     "sh_to_rgb",
+    "turn_sh1",
     "write_ply",
     "write_splats",
 ]

@@ -74,6 +74,16 @@ def sh_to_rgb(
     return (evaluate_sh(directions, coefficients, degree) + 0.5).clamp(min=0.0)
 
 
+def turn_sh1(coefficients: Float[Tensor, "*#B 3 C"], rotation: Float[Tensor, "*#B 3 3"]) -> Float[Tensor, "*B 3 C"]:
+    """The three coefficients of degree 1 after the thing they colour was turned by `rotation`.
+
+    Their basis is (−y, z, −x) times a constant, so that they are a vector per channel with its axes in another order.
+    """
+    along_y, along_z, along_x = coefficients.unbind(-2)
+    x, y, z = (rotation @ torch.stack([-along_x, -along_y, along_z], dim=-2)).unbind(-2)
+    return torch.stack([-y, z, -x], dim=-2)
+
+
 def rgb_to_sh0(rgb: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
     """The degree-0 coefficient that shows `rgb` from every side."""
     return (rgb - 0.5) / SH_C0

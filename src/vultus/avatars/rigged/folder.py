@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from vultus.avatars.folders import (
     read_rest,
     read_view,
 )
-from vultus.avatars.rigged.model import LocalSplats, RiggedAvatar
+from vultus.avatars.rigged.model import LocalSplats, RiggedAvatar, ShFrame
 from vultus.avatars.rigged.posture import Posture
 from vultus.captures import read_motion, write_motion
 from vultus.errors import VultusError
@@ -58,6 +58,7 @@ def save_rigged(avatar: RiggedAvatar, folder: str | Path) -> None:
             "head": head_entry(avatar.head),
             "bound": avatar.binding is not None,
             "largest": avatar.largest,
+            "sh_frame": avatar.sh_frame,
             "raster": dataclasses.asdict(avatar.raster),
             "view": {"width": avatar.view.width, "height": avatar.view.height},
             **labels_entry(avatar.labels),
@@ -83,6 +84,9 @@ def load_rigged(folder: Path, description: Mapping[str, Any], head: HeadModel | 
     largest = description.get("largest")
     if largest is not None and not (isinstance(largest, int | float) and 0 < largest < math.inf):
         raise VultusError(f"{where}: largest is {largest!r}, not a length")
+    sh_frame = description.get("sh_frame", "world")
+    if sh_frame not in get_args(ShFrame):
+        raise VultusError(f"{where}: sh_frame is {sh_frame!r}, which is none of {', '.join(get_args(ShFrame))}")
     motion = folder / "motion.npz"
     return RiggedAvatar(
         head,
@@ -93,7 +97,16 @@ def load_rigged(folder: Path, description: Mapping[str, Any], head: HeadModel | 
         motion=read_motion(motion, head) if motion.is_file() else None,
         largest=None if largest is None else float(largest),
         posture=_posture(folder / "avatar.safetensors", tensors),
+<<<<<<< HEAD
         labels=read_labels(where, description),
+=======
+        sh_frame=sh_frame,
+        labels=Labels(
+            provenance=_mapping(where, description, "provenance"),
+            consent=str(description.get("consent", "not stated")),
+            license=str(description.get("license", "not stated")),
+        ),
+>>>>>>> 23a301f (Let colours of a video's avatar depend on the direction and turn with the head)
     )
 
 

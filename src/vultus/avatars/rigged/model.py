@@ -17,10 +17,13 @@ from vultus.avatars.avatar import Labels, Rendering
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world, triangle_frames
 from vultus.avatars.rigged.posture import Posture
 from vultus.cameras import Camera
+from vultus.errors import VultusError
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams, Motion
-from vultus.splats import VULTUS, Gaussians, RasterSettings, rasterize
+from vultus.splats import VULTUS, Gaussians, RasterSettings, rasterize, turn_sh1
 from vultus.tracking.torso import bust_share
+
+ShFrame = Literal["world", "triangle"]
 
 PARAMETERS = ("means", "log_scales", "rotations", "opacities", "sh0", "sh_rest")
 
@@ -51,6 +54,11 @@ class RiggedAvatar(nn.Module):
         motion: the head parameters over the training frames, fine-tuned.
         largest: upper bound of every standard deviation in metres; None: unbounded.
         posture: how the bust moves with the head; None: as the head model has it.
+        sh_frame: what the directions of spherical harmonics refer to: the world, as published, or the Gaussian's own
+            triangle, which turns with the head (degree 1 at most).
+
+    Raises:
+        VultusError: harmonics above degree 1 in the frames of triangles.
     """
 
     kind = "rigged"
@@ -77,11 +85,17 @@ class RiggedAvatar(nn.Module):
         largest: float | None = None,
         labels: Labels | None = None,
         posture: Posture | None = None,
+        sh_frame: ShFrame = "world",
     ) -> None:
         super().__init__()
+        if sh_frame == "triangle" and (splats.binding is None or splats.sh_rest.shape[-2] not in (0, 3)):
+            raise VultusError(
+                "colours that turn with the triangles need bound Gaussians and spherical harmonics of degree 0 or 1; "
+                f"these have {1 + splats.sh_rest.shape[-2]} coefficients"
+            )
         self.head, self.rest, self.view = head, rest, view
         self.raster, self.motion, self.largest, self.labels = raster, motion, largest, labels or Labels()
-        self.posture = posture
+        self.posture, self.sh_frame = posture, sh_frame
         for name in PARAMETERS:
             setattr(self, name, nn.Parameter(getattr(splats, name).detach().clone().contiguous()))
         self.register_buffer("binding", splats.binding)
@@ -128,12 +142,17 @@ class RiggedAvatar(nn.Module):
             means, scales, rotations = local_to_world(means, scales, rotations, self.binding, frames)
         if self.largest is not None:
             scales = scales.clamp(max=self.largest)
+        sh_rest = self.sh_rest
+        if self.sh_frame == "triangle" and sh_rest.shape[-2]:
+            assert frames is not None
+            assert self.binding is not None
+            sh_rest = turn_sh1(sh_rest, frames.rotation.index_select(-3, self.binding))
         return Gaussians(
             means=means,
             rotations=rotations,
             scales=scales,
             opacities=self.opacities.sigmoid(),
-            sh=torch.cat([self.sh0, self.sh_rest], dim=-2) if self.sh_rest.shape[-2] else self.sh0,
+            sh=_with_rest(self.sh0, sh_rest) if sh_rest.shape[-2] else self.sh0,
             sh_degree=self.active_degree,
         )
 
@@ -162,3 +181,7 @@ class RiggedAvatar(nn.Module):
         from vultus.avatars.rigged.folder import save_rigged
 
         save_rigged(self, folder)
+
+
+def _with_rest(sh0: Float[Tensor, "N 1 3"], rest: Float[Tensor, "*B N K 3"]) -> Float[Tensor, "*B N L 3"]:
+    return torch.cat([sh0.expand(*rest.shape[:-2], 1, 3), rest], dim=-2)

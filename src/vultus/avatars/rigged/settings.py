@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 from vultus.avatars.rigged.densify import DensifySettings
 from vultus.avatars.rigged.mcmc import McmcSettings
+from vultus.avatars.rigged.model import ShFrame
 from vultus.errors import VultusError
 
 Background = Literal["white", "black", "varied"] | tuple[float, float, float]
@@ -78,14 +79,15 @@ class RiggedSettings:
     it every step, so that only the person becomes opaque. bind: rig the Gaussians to the head; otherwise they are plain
     3D Gaussians. layout: "surface" covers the head with `splats` flat Gaussians coloured from the pictures,
     "published" starts from one grey Gaussian per triangle. sh_degree, sh_every: spherical harmonics, and the steps
-    after which each further degree is used. largest: bound of every standard deviation as a share of the head's
-    height; None: unbounded. coarse: share of the steps, at the start, at half resolution. crop: draw only the
-    part of a picture that the head is in. cut_neck: believe pictures only near the head model. shoulders: below the
-    mouth believe all of them, and cover what they show beyond the model's bust. posture: learn from a video how the
-    bust moves with the head. reach: how far beyond the head model pictures are believed to show the head, as a share of
-    its height. finetune: also optimise
-    pose, translation and expression of the training frames. strategy: how Gaussians are added, moved and removed:
-    "default" as `densify` says, "mcmc" as `mcmc` says.
+    after which each further degree is used; sh_frame: what their directions refer to, "world" as published or
+    "triangle": before one camera a head that turns changes its colours like one that is seen from elsewhere.
+    largest: bound of every standard deviation as a share of the head's height; None: unbounded.
+    coarse: share of the steps, at the start, at half resolution. crop: draw only the part of a picture that the head is
+    in. cut_neck: believe pictures only near the head model. shoulders: below the mouth believe all of them, and cover
+    what they show beyond the model's bust. posture: learn from a video how the bust moves with the head.
+    reach: how far beyond the head model pictures are believed to show the head, as a share of its height.
+    finetune: also optimise pose, translation and expression of the training frames. strategy: how Gaussians are added,
+    moved and removed: "default" as `densify` says, "mcmc" as `mcmc` says.
     """
 
     preset: PresetName
@@ -97,6 +99,7 @@ class RiggedSettings:
     splats: int = 20_000
     sh_degree: int = 3
     sh_every: int = 1000
+    sh_frame: ShFrame = "world"
     largest: float | None = None
     coarse: float = 0.0
     crop: bool = True
@@ -188,11 +191,20 @@ _MONOCULAR = replace(
     steps=4000,
     shoulders=True,
     posture=True,
+    sh_degree=1,
+    sh_frame="triangle",
     finetune=True,
     rates=Rates(
-        position=0.004, position_end=0.0002, sh0=0.005, opacity=0.03, scale=0.008, rotation=0.003, expression=5e-4
+        position=0.004,
+        position_end=0.0002,
+        sh0=0.005,
+        sh_rest=0.001,
+        opacity=0.03,
+        scale=0.008,
+        rotation=0.003,
+        expression=5e-4,
     ),
-    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1, drift=0.02, drift_head=0.0, turned=0.5),
+    weights=replace(_ONE_VIEW, anchor=0.3, tracked=0.1, drift=0.02, drift_head=0.0, turned=0.15),
     densify=DensifySettings(
         start=667, stop=2933, every=400, reset_every=0, reset_at=0, gradient=0.0004, limit=40_000, small=0.004
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -79,7 +80,8 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         extent = camera_extent(capture, views)
     posture = posture_of(capture, head, views) if settings.posture else None
     largest = None if settings.largest is None else settings.largest * head_height(head, rest)
-    avatar = RiggedAvatar(head, rest, camera, splats, largest=largest, posture=posture)
+    about: dict[str, Any] = {"largest": largest, "posture": posture, "sh_frame": settings.sh_frame}
+    avatar = RiggedAvatar(head, rest, camera, splats, **about)
     count = avatar.count
     anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
     bust, skin = torch.zeros(count), torch.zeros(count)
@@ -87,13 +89,13 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         corners = head.faces[splats.binding]
         parts = vertex_parts(head).at(corners, places)
         lids = interpolate(lid_weight(head), corners, places)
-        skin = parts.weights["skin"] + parts.weights["neck"]
         if isinstance(head, SkinnedHead):
             bust = interpolate(bust_share(head), corners, places)
         # One view shows neither a closed lid nor the wall of an open mouth.
         folded = torch.maximum(lids, parts.weights["mouth"])
         anchor, trust, facing = _painted(avatar, capture, views, corners, places, parts, 0.9 * folded)
         trust = trust.clamp(max=_MOST_TRUST)
+        skin = parts.weights["skin"] * trust
         # The outline mixes with what was behind the head.
         outline = _OUTLINE_HOLD + (_HAIR_OUTLINE_HOLD - _OUTLINE_HOLD) * parts.weights["hair"]
         hold = 1 + _LID_HOLD * folded + outline * grazing(facing)
@@ -109,7 +111,7 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
             extra = _shoulders(avatar, capture, view)
             if extra is None:
                 continue
-            avatar = RiggedAvatar(head, rest, camera, _joined(avatar.splats(), extra), largest=largest, posture=posture)
+            avatar = RiggedAvatar(head, rest, camera, _joined(avatar.splats(), extra), **about)
             more = len(extra.means)
             anchor = torch.cat([anchor, extra.sh0[:, 0] * SH_C0 + 0.5])
             trust, hold = (torch.cat([values, torch.ones(more)]) for values in (trust, hold))
@@ -118,7 +120,7 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
     beyond = torch.arange(avatar.count) >= count
     if not settings.bind:
         avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
-    return Start(avatar, anchor, trust, rigid, hold, bust, beyond, skin * (1 - bust), extent)
+    return Start(avatar, anchor, trust, rigid, hold, bust, beyond, skin, extent)
 
 
 def camera_extent(capture: Capture, views: list[View]) -> float:

@@ -33,6 +33,7 @@ _FARTHEST = 3.0
 _SHAPE = ("means", "log_scales", "rotations")
 _FAINT, _FAINT_OPACITY = 0.02, 0.0002
 _TURNED, _TURNED_EVERY = 24, 4
+_BUST, _SEEN = 0.5, 0.3
 
 
 class RiggedTask:
@@ -46,7 +47,7 @@ class RiggedTask:
         hold: factor of the pull towards the likely colour.
         bust: how far they go with the bust (0 to 1).
         beyond: which show what the head model does not reach; they may be far from their triangles.
-        skin: how far they are skin (0 to 1).
+        skin: how far they are skin whose colour the pictures show (0 to 1).
     """
 
     name = "train"
@@ -202,6 +203,10 @@ class RiggedTask:
         if self.settings.layout != "surface" or self.avatar.binding is None:
             return
         with torch.no_grad():
+            if self.avatar.sh_rest.shape[-2]:
+                # Clothes do not turn with the head, and what was hardly seen was not seen from several sides.
+                plain = (self._kept["bust"] > _BUST) | (self._kept["trust"] < _SEEN)
+                self.avatar.sh_rest[plain] = 0.0
             self.avatar.log_scales[:, 1].clamp_(_FLATTEST, float(torch.tensor(_THICKEST).log()))
             means = self.avatar.means
             means.copy_(torch.where(self._kept["beyond"][:, None], means, means.clamp(-_FARTHEST, _FARTHEST)))

@@ -2,8 +2,8 @@
 
 A video shows a cheek nearly from the front only. There any stack of flat Gaussians will do whose sum has the right
 colour; turned, the ones below come out beside those above, as specks. The initial avatar has the colours of the
-pictures on one smooth layer, so from the side it is duller than the person but clean. Its pictures from there are a
-prior.
+pictures on one smooth layer, so from the side it is duller than the person but clean. The detail of its pictures from
+there is a prior; how light and shade spread over a face is left to the pictures of the capture.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _SIZE = 208
 _FILLED = 0.72
 """Share of the picture's height that the head takes."""
 _DISTANCE = 1.2
+_DETAIL = 9
+"""Pixels of the window whose mean is not compared."""
 _YAW, _PITCH = (32.0, 62.0), 12.0
 
 
@@ -32,7 +34,7 @@ class TurnedViews:
 
     Args:
         avatar: the initial one; it is drawn at once and not kept.
-        skin: how far each of its Gaussians is skin, 0 to 1.
+        skin: how far each of its Gaussians is skin whose colour the pictures show, 0 to 1.
         params: the poses to draw, one picture each.
     """
 
@@ -45,10 +47,10 @@ class TurnedViews:
             ]
 
     def loss(self, avatar: RiggedAvatar, index: int) -> Float[Tensor, ""]:
-        """Mean absolute difference of colours on skin between an avatar and picture `index`, which wraps around."""
+        """Mean absolute difference of detail on skin between an avatar and picture `index`, which wraps around."""
         index = index % len(self._pictures)
         color, share = self._pictures[index]
-        difference = (self._draw(avatar, index) - color).abs()
+        difference = _detail(self._draw(avatar, index) - color).abs()
         return (share * difference).mean() / share.mean().clamp_min(1e-3)
 
     def _draw(self, avatar: RiggedAvatar, index: int) -> Float[Tensor, "H W 3"]:
@@ -59,6 +61,12 @@ class TurnedViews:
         splats = avatar.gaussians_on(self._frames[index])
         marked = Gaussians(splats.means, splats.rotations, splats.scales, splats.opacities, features=skin[:, None])
         return rasterize(marked, self._cameras[index], None, avatar.raster, depth=False).color
+
+
+def _detail(image: Float[Tensor, "H W 3"]) -> Float[Tensor, "H W 3"]:
+    planes = image.permute(2, 0, 1)[None]
+    broad = torch.nn.functional.avg_pool2d(planes, _DETAIL, 1, _DETAIL // 2, count_include_pad=False)
+    return (planes - broad)[0].permute(1, 2, 0)
 
 
 def _camera(avatar: RiggedAvatar, params: HeadParams, index: int) -> Camera:
