@@ -214,6 +214,21 @@ def test_sizes_are_bounded_when_written(flame, tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
 
 
+def test_colours_that_turn_with_triangles_are_written_as_at_rest(flame, tmp_path: Path) -> None:
+    plain = egg_avatar(flame)
+    avatar = RiggedAvatar(flame, plain.rest, plain.view, plain.splats(), sh_frame="triangle")
+    notes = save_published(avatar, tmp_path / "out")
+    assert any("do not turn with the head" in note for note in notes)
+    back = load_published(tmp_path / "out", flame)
+    with torch.no_grad():
+        expected, found, world = (each.gaussians(avatar.rest).sh for each in (avatar, back, plain))
+    assert expected is not None
+    assert found is not None
+    assert world is not None
+    torch.testing.assert_close(found[:, : expected.shape[1]], expected, atol=1e-6, rtol=0)
+    assert float((world - expected).abs().max()) > 1e-3
+
+
 def test_commands_take_published_avatars(egg: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_checkpoint(tmp_path / "theirs")
     head = ["--head", str(egg)]

@@ -32,7 +32,7 @@ def continued_settings(avatar: RiggedAvatar, settings: RiggedSettings) -> Rigged
         shoulders=False,
         posture=False,
         rates=replace(settings.rates, position=settings.rates.position_end),
-        weights=replace(settings.weights, anchor=0.0, drift=0.0, normal=0.0, stretch=0.0),
+        weights=replace(settings.weights, anchor=0.0, drift=0.0, normal=0.0, stretch=0.0, turned=0.0),
         densify=replace(settings.densify, every=0, reset_every=0, reset_at=0),
     )
 
@@ -58,6 +58,7 @@ def continued_start(avatar: RiggedAvatar, capture: Capture, views: list[View]) -
         motion=avatar.motion,
         largest=avatar.largest,
         posture=avatar.posture,
+        sh_frame=avatar.sh_frame,
     )
     ones = torch.ones(count)
     return Start(
@@ -68,6 +69,7 @@ def continued_start(avatar: RiggedAvatar, capture: Capture, views: list[View]) -
         hold=ones,
         bust=torch.zeros(count),
         beyond=torch.zeros(count, dtype=torch.bool),
+        skin=torch.zeros(count),
         extent=camera_extent(capture, views),
     )
 

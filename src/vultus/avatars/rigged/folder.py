@@ -97,16 +97,8 @@ def load_rigged(folder: Path, description: Mapping[str, Any], head: HeadModel | 
         motion=read_motion(motion, head) if motion.is_file() else None,
         largest=None if largest is None else float(largest),
         posture=_posture(folder / "avatar.safetensors", tensors),
-<<<<<<< HEAD
-        labels=read_labels(where, description),
-=======
         sh_frame=sh_frame,
-        labels=Labels(
-            provenance=_mapping(where, description, "provenance"),
-            consent=str(description.get("consent", "not stated")),
-            license=str(description.get("license", "not stated")),
-        ),
->>>>>>> 23a301f (Let colours of a video's avatar depend on the direction and turn with the head)
+        labels=read_labels(where, description),
     )
 
 

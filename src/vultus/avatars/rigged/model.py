@@ -95,7 +95,8 @@ class RiggedAvatar(nn.Module):
             )
         self.head, self.rest, self.view = head, rest, view
         self.raster, self.motion, self.largest, self.labels = raster, motion, largest, labels or Labels()
-        self.posture, self.sh_frame = posture, sh_frame
+        self.posture = posture
+        self.sh_frame: ShFrame = sh_frame
         for name in PARAMETERS:
             setattr(self, name, nn.Parameter(getattr(splats, name).detach().clone().contiguous()))
         self.register_buffer("binding", splats.binding)

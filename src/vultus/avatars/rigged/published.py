@@ -28,7 +28,7 @@ from vultus.errors import VultusError
 from vultus.files import atomic_folder, read_json, write_bytes, write_json
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams, Motion
-from vultus.splats import INRIA, write_ply
+from vultus.splats import INRIA, turn_sh1, write_ply
 
 LAYOUT = "gaussian-avatars"
 _CLOUD, _PARAMS, _SETTINGS, _CAMERAS = "point_cloud.ply", "flame_param.npz", "cfg_args", "cameras.json"
@@ -274,9 +274,14 @@ def _exportable(avatar: RiggedAvatar, params: HeadParams) -> tuple[LocalSplats, 
     """The raw values in the form the published program expects, and what it cannot express."""
     splats, left_out = avatar.splats(), []
     assert splats.binding is not None
+    with torch.no_grad():
+        frames = triangle_frames(avatar.vertices(avatar.rest), avatar.head.faces)
+    if avatar.sh_frame == "triangle" and splats.sh_rest.shape[1]:
+        splats = replace(splats, sh_rest=turn_sh1(splats.sh_rest, frames.rotation[splats.binding]))
+        left_out.append(
+            "Colours that change with the direction are those of the pose at rest; they do not turn with the head."
+        )
     if avatar.largest is not None:
-        with torch.no_grad():
-            frames = triangle_frames(avatar.vertices(avatar.rest), avatar.head.faces)
         bound = math.log(avatar.largest) - frames.scale[splats.binding].clamp_min(1e-12).log()
         splats = replace(splats, log_scales=torch.minimum(splats.log_scales, bound))
         left_out.append("The bound of sizes holds for the pose at rest only.")
