@@ -203,7 +203,7 @@ class RiggedTask:
         if self.settings.layout != "surface" or self.avatar.binding is None:
             return
         with torch.no_grad():
-            if self.avatar.sh_rest.shape[-2]:
+            if self.avatar.sh_frame == "triangle" and self.avatar.sh_rest.shape[-2]:
                 # Clothes do not turn with the head, and what was hardly seen was not seen from several sides.
                 plain = (self._kept["bust"] > _BUST) | (self._kept["trust"] < _SEEN)
                 self.avatar.sh_rest[plain] = 0.0
