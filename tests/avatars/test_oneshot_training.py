@@ -429,3 +429,25 @@ def test_create_says_at_once_what_does_not_fit(settings, message, tmp_path):
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(VultusError, match=message):
         create_avatar(tmp_path / "photo.png", tmp_path / "run", settings)
+
+
+def test_the_most_frontal_picture_of_a_clip_is_taken(head, tmp_path, new_capture):
+    capture = new_capture(tmp_path / "turning", head, yaws=(0.7, 0.05, -0.5))
+    about = About(SETTINGS.architecture, head.name, head.fingerprint)
+    avatar = avatar_of_photo(tiny_model(CLEAN), about, capture, head)
+    params = capture.motion.params[0]
+    eyes = [capture.camera(view).center for view in capture.views]
+    skull = head.head_to_world(params)
+    own = skull[:3, :3] @ avatar.view.center + skull[:3, 3]
+    angles = [float(torch.nn.functional.cosine_similarity(own, eye, dim=0)) for eye in eyes]
+    assert max(range(3), key=angles.__getitem__) == 1
+    with pytest.raises(VultusError, match="timestep 9"):
+        avatar_of_photo(tiny_model(CLEAN), about, capture, head, timestep=9)
+
+
+def test_crossed_pairs_are_other_pairs(frames):
+    model = new_model(SETTINGS)
+    with torch.no_grad():
+        own, crossed = (measure(model, frames, None, crossed=crossed) for crossed in (False, True))
+    assert set(own) == set(crossed) == {"held_out_psnr", "held_out_ssim"}
+    assert own != crossed

@@ -2,13 +2,14 @@
 
 from vultus.avatars.oneshot.avatar import OneShotAvatar
 from vultus.avatars.oneshot.captured import CaptureFrames, Subset, held_out_clips, open_captures
-from vultus.avatars.oneshot.frames import Frame, Frames, MemoryFrames
+from vultus.avatars.oneshot.frames import Frame, Frames, MemoryFrames, held_out_pairs
 from vultus.avatars.oneshot.framing import frame_head
 from vultus.avatars.oneshot.head_space import require_skinned
 from vultus.avatars.oneshot.model import OneShotModel
 from vultus.avatars.oneshot.options import CLEAN, RELEASED, Architecture, Parts, Quirks
 from vultus.avatars.oneshot.photo import avatar_of_photo
 from vultus.avatars.oneshot.settings import LossWeights, OneShotSettings, preset
+from vultus.avatars.oneshot.task import measure
 from vultus.avatars.oneshot.train import train
 from vultus.avatars.oneshot.weights import About, load_dinov2, load_model, save_model
 
@@ -31,8 +32,10 @@ __all__ = [
     "avatar_of_photo",
     "frame_head",
     "held_out_clips",
+    "held_out_pairs",
     "load_dinov2",
     "load_model",
+    "measure",
     "open_captures",
     "preset",
     "require_skinned",

@@ -13,9 +13,9 @@ from vultus.avatars.oneshot.framing import frame_head
 from vultus.avatars.oneshot.head_space import require_skinned, without_pose
 from vultus.avatars.oneshot.model import OneShotModel
 from vultus.avatars.oneshot.weights import About
-from vultus.captures import Capture
+from vultus.captures import Capture, View
 from vultus.errors import VultusError
-from vultus.heads.model import HeadModel
+from vultus.heads.model import HeadModel, SkinnedHead
 
 
 def avatar_of_photo(
@@ -24,13 +24,14 @@ def avatar_of_photo(
     capture: Capture,
     head: HeadModel,
     *,
-    timestep: int = 0,
+    timestep: int | None = None,
     labels: Labels | None = None,
 ) -> OneShotAvatar:
     """The avatar of one picture of a capture, which tracking or a reader made.
 
     Args:
-        about: what the network's file says of itself. head: the head model of the capture. timestep: which picture.
+        about: what the network's file says of itself. head: the head model of the capture. timestep: which picture;
+            None: the one that shows the face most nearly from the front.
 
     Raises:
         VultusError: the network was trained with another head model, or the picture shows too little of the head.
@@ -41,10 +42,12 @@ def avatar_of_photo(
             f"tracked with {head.name} ({head.fingerprint[:12]}); track it with the network's"
         )
     skinned = require_skinned(head)
-    views = [view for view in capture.views if view.timestep == timestep]
+    views = [view for view in capture.views if timestep in (None, view.timestep)]
+    views = [view for view in views if bool(capture.motion.valid[view.timestep])]
     if not views:
-        raise VultusError(f"{capture.root}: has no picture at timestep {timestep}")
-    view, params = views[0], capture.motion.params[timestep]
+        raise VultusError(f"{capture.root}: has no picture in which the head was found (timestep {timestep})")
+    view = max(views, key=lambda view: _frontality(capture, view, skinned))
+    params = capture.motion.params[view.timestep]
     size = model.architecture.image_size
     image = capture.image(view, torch.zeros(3))  # black behind the person
     frame = frame_head(image, torch.ones(1), params, capture.camera(view), skinned, size)
@@ -67,3 +70,11 @@ def avatar_of_photo(
         license=about.license,
         labels=replace(given, provenance={**provenance, **given.provenance}),
     )
+
+
+def _frontality(capture: Capture, view: View, head: SkinnedHead) -> float:
+    """Cosine of the angle between where the face looks and the way to the camera."""
+    with torch.no_grad():
+        skull = head.head_to_world(capture.motion.params[view.timestep])
+    to_camera = torch.nn.functional.normalize(capture.camera(view).center - skull[:3, 3], dim=0)
+    return float(skull[:3, 2] @ to_camera)

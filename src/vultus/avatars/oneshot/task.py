@@ -129,13 +129,16 @@ class OneShotTask:
         }
 
 
-def measure(model: OneShotModel, frames: Frames, count: int = _VALIDATED) -> dict[str, float]:
-    """PSNR of colours and SSIM of their luminance on the first pairs of held-out clips, as published; noise stored."""
+def measure(
+    model: OneShotModel, frames: Frames, count: int | None = _VALIDATED, *, crossed: bool = False
+) -> dict[str, float]:
+    """PSNR of colours and SSIM of their luminance on the first pairs of held-out clips (None: on all), as published:
+    the source is the first frame of the target's own clip, or with `crossed` of the next one; noise stored."""
     architecture = model.architecture
     qualities, similarities = [], []
     weights = torch.tensor(_GRAY)
     with torch.no_grad():
-        for pair in held_out_pairs(frames.clips)[:count]:
+        for pair in held_out_pairs(frames.clips, crossed=crossed)[:count]:
             batch = collate(frames, [pair], architecture.source_size, architecture.image_size)
             batch = batch.to(model.head_base.device)
             drawn, _ = model(batch.source, batch.source_transform, batch.vertices, batch.transform)
