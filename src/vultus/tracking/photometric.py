@@ -141,7 +141,8 @@ class PhotometricProblem(Problem):
             jacobian = torch.cat(columns, -1).flatten(1, 2)
             residual = ((value - self.texture[:, None]) / self.noise).flatten(1)
             weight = self.share * self.visible[frames].flatten(1) / torch.sqrt(1 + residual**2) / self.noise
-            seen = residual.isfinite()
+            # At the very edge of a crop there is a value, and no slope.
+            seen = residual.isfinite() & slope.isfinite().all(-1).flatten(1)
             residual, weight = residual.nan_to_num(), torch.where(seen, weight, 0.0)
             jacobian = torch.where(seen[..., None], jacobian, 0.0)
             weighted = (jacobian * weight[..., None]).transpose(1, 2)
