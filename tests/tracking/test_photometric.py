@@ -130,6 +130,41 @@ def test_gradient_is_that_of_the_cost(take) -> None:
     assert gradient[:, size].sum() == pytest.approx(numeric, rel=0.1)
 
 
+def test_samples_at_the_edge_of_a_crop_do_not_spoil_the_equations(take) -> None:
+    head, _, _, crops, observations = take
+    few = np.arange(2)
+    settings = FitSettings(focal=560.0)
+    fit = fit_landmarks(head, observations.select(few), settings)
+    problem, state, _ = problem_of(head, observations.select(few), fit, settings)
+    surface = LandmarkModel.of(head, surface_samples(head))
+    seen = crops.select(few).contrast(2.0, 8.0)
+    task = _with_pictures(head, problem, state, surface, seen, None)
+    # A sample within half a pixel of where values end: its neighbours on one side are outside.
+    x = task.pixels(state, slice(0, 1))[0, :, 0, 0]
+    sample = int((task.visible[0, :, 0] * (x - x.min())).argmax())
+    origin = seen.origin.clone()
+    origin[0, 0, 0] += x[sample] - (_SIDE - 1.2)
+    moved = replace(task, crops=replace(seen, origin=origin))
+    hessian, gradient = moved.normal_equations(state, torch.ones(task.layout.size, dtype=torch.bool), True, False)
+    assert np.isfinite(hessian).all()
+    assert np.isfinite(gradient).all()
+
+
+def test_with_masks_what_is_behind_does_not_count() -> None:
+    generator = torch.Generator().manual_seed(4)
+    person = torch.randint(60, 200, (32, 32), generator=generator, dtype=torch.uint8)
+    mask = torch.zeros(32, 32, dtype=torch.uint8)
+    mask[6:26, 8:24] = 255
+    behind = [torch.where(mask > 0, person, torch.full_like(person, value)) for value in (0, 255)]
+    nowhere, one = torch.zeros(1, 2, 2).double(), torch.ones(1, 2).double()
+    crops = Crops(torch.stack(behind)[None], nowhere, one, torch.stack([mask, mask])[None])
+    first, second = crops.contrast(1.0, 5.0).images[0]
+    assert torch.equal(first, second)
+    assert float(first[mask > 0].float().std()) > 0.01
+    first, second = replace(crops, masks=None).contrast(1.0, 5.0).images[0].float()
+    assert float((first - second)[mask > 0].abs().max()) > 0.1
+
+
 def test_texture_ignores_an_outlier_and_what_was_never_seen() -> None:
     values = torch.full((9, 2), 0.3, dtype=torch.float64)
     values += 0.001 * torch.arange(9)[:, None]

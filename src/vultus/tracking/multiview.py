@@ -34,7 +34,7 @@ from vultus.tracking.neck import turn_neck
 from vultus.tracking.neutral import neutral_of
 from vultus.tracking.observations import FitSettings, Observations
 from vultus.tracking.overlay import write_rig_overlay
-from vultus.tracking.photometric import Crops, face_crop, refine_fit
+from vultus.tracking.photometric import CROP_SIDE, Crops, face_crop, refine_fit
 from vultus.tracking.placement import Meeting, meet
 from vultus.tracking.report import MISFIT, build_report
 from vultus.tracking.rig_detection import detect_views
@@ -219,7 +219,7 @@ def _crops(footage: RigFootage, head: SkinnedHead, fit: Fit, progress: Progress)
     """The face in every picture, grey; black where there is no picture."""
     face = head.regions["face"]
     count, cameras = len(footage.timesteps), len(footage.cameras)
-    images: Tensor | None = None
+    images, masks = (torch.zeros(count, cameras, CROP_SIDE, CROP_SIDE, dtype=torch.uint8) for _ in range(2))
     places = torch.zeros(count, cameras, 3, dtype=torch.float64)
     places[..., 2] = 1
     posed: tuple[int, Tensor] | None = None
@@ -229,13 +229,12 @@ def _crops(footage: RigFootage, head: SkinnedHead, fit: Fit, progress: Progress)
         if posed is None or posed[0] != instant:
             posed = instant, head.pose(fit.params[instant]).vertices[face]
         numbers = footage.camera(instant, camera)
-        gray, place = face_crop(footage.capture.image(view), numbers, numbers.project(posed[1]))
-        if images is None:
-            images = torch.zeros(count, cameras, *gray.shape, dtype=torch.uint8)
-        images[instant, camera] = gray
+        pixels = numbers.project(posed[1])
+        gray, place = face_crop(footage.capture.image(view), numbers, pixels)
+        mask, _ = face_crop(footage.capture.mask(view).expand(-1, -1, 3), numbers, pixels)
+        images[instant, camera], masks[instant, camera] = gray, mask
         places[instant, camera] = torch.tensor(place, dtype=torch.float64)
-    assert images is not None
-    return Crops(images, places[..., :2], places[..., 2])
+    return Crops(images, places[..., :2], places[..., 2], masks)
 
 
 def _validity(fit: Fit, footage: RigFootage) -> tuple[Bool[np.ndarray, "N"], dict[int, str]]:

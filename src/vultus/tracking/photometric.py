@@ -30,27 +30,44 @@ from vultus.tracking.rig import Rig
 
 _CHUNK = 8
 """Pictures that are worked on at once."""
-_SIDE, _SAMPLES = 256, 2000
+CROP_SIDE, _SAMPLES = 256, 2000
 _SCALES = ((2.0, 10.0), (1.0, 6.0))
 """Local contrast is what lies between two blurs of a crop (standard deviations in its pixels), coarse first."""
-_NOISE, _SHARE, _LANDMARKS = 0.03, 0.05, 0.1
 _KEY_FRAMES, _FEWEST, _TURNS = 48, 8, 3
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far pictures and landmarks are believed: the standard deviation of a value of local contrast, how much of a
+    sample is news (neighbours repeat each other), and the factor of the landmarks' weights."""
+
+    noise: float
+    share: float
+    landmarks: float
+
+
+ONE_CAMERA = Trust(noise=0.03, share=0.05, landmarks=0.1)
+SEVERAL_CAMERAS = Trust(noise=0.02, share=0.2, landmarks=0.03)
+"""That several cameras at once see the same value at a vertex says where it is; that one sees it over time, less so."""
 
 
 @dataclass(frozen=True)
 class Crops:
     """Small pictures around the face in N frames of C cameras, of side S: grey bytes, or local contrast.
 
-    Pixel (x, y) is at `origin + scale · (x, y)` in the footage, in pixels there.
+    Pixel (x, y) is at `origin + scale · (x, y)` in the footage, in pixels there. `masks` say, as bytes, what of it is
+    the person, where that is known.
     """
 
     images: Shaped[Tensor, "N C S S"]
     origin: Float64[Tensor, "N C 2"]
     scale: Float64[Tensor, "N C"]
+    masks: UInt8[Tensor, "N C S S"] | None = None
 
     def select(self, frames: np.ndarray) -> Crops:
         chosen = torch.from_numpy(frames)
-        return Crops(self.images[chosen], self.origin[chosen], self.scale[chosen])
+        masks = None if self.masks is None else self.masks[chosen]
+        return Crops(self.images[chosen], self.origin[chosen], self.scale[chosen], masks)
 
     def camera(self, rig: Rig, log_focal: float, frame: int, view: int) -> Camera:
         """The camera of one of these pictures."""
@@ -61,13 +78,24 @@ class Crops:
         return replace(whole, K=torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]))
 
     def contrast(self, fine: float, coarse: float) -> Crops:
-        """What lies between two blurs (standard deviations in pixels) of grey bytes, brightness 1 being white."""
+        """What lies between two blurs (standard deviations in pixels) of grey bytes, brightness 1 being white.
+
+        With masks, blurs are means over the person only: else the outline's contrast with what is behind would outdo
+        all that is on the surface, and it is another in every picture.
+        """
         result = torch.empty(self.images.shape, dtype=torch.float16)
-        for part, images in zip(
-            result.flatten(0, 1).split(_CHUNK), self.images.flatten(0, 1).split(_CHUNK), strict=True
-        ):
+        given, made = (pictures.flatten(0, 1).split(_CHUNK) for pictures in (self.images, result))
+        masks = [None] * len(given) if self.masks is None else self.masks.flatten(0, 1).split(_CHUNK)
+        for images, mask, part in zip(given, masks, made, strict=True):
             gray = images[..., None].float() / 255
-            part.copy_((soften(gray, fine) - soften(gray, coarse))[..., 0])
+            if mask is None:
+                part.copy_((soften(gray, fine) - soften(gray, coarse))[..., 0])
+                continue
+            weight = mask[..., None].float() / 255
+            low, high = (
+                soften(gray * weight, sigma) / soften(weight, sigma).clamp_min(1e-3) for sigma in (fine, coarse)
+            )
+            part.copy_((weight * (low - high))[..., 0])
         return replace(self, images=result)
 
 
@@ -234,9 +262,9 @@ def face_crop(
     """A grey square with room around a face that is at these pixels; its left and top, and the size of its pixels."""
     low, high = face.amin(0), face.amax(0)
     box = Box.square_around(tuple(((low + high) / 2).tolist()), 1.7 * float((high - low).max()))
-    part, _ = crop_and_resize(image, camera, box, _SIDE, _SIDE)
+    part, _ = crop_and_resize(image, camera, box, CROP_SIDE, CROP_SIDE)
     gray = part @ torch.tensor([0.299, 0.587, 0.114])
-    return (gray * 255).round().clamp(0, 255).to(torch.uint8), (box.left, box.top, box.width / _SIDE)
+    return (gray * 255).round().clamp(0, 255).to(torch.uint8), (box.left, box.top, box.width / CROP_SIDE)
 
 
 def refine_fit(
@@ -320,15 +348,16 @@ def _with_pictures(
     """The problem with the residuals of the pictures; without a texture, with the one the state makes likely."""
     visible = _visibility(head, problem, state, surface, crops)
     given = {field.name: getattr(problem, field.name) for field in fields(Problem)}
-    given["weights"] = _LANDMARKS * problem.weights
+    trust = SEVERAL_CAMERAS if problem.rig.cameras > 1 else ONE_CAMERA
+    given["weights"] = trust.landmarks * problem.weights
     task = PhotometricProblem(
         **given,
         surface=surface,
         crops=crops,
         texture=visible.new_zeros(len(surface.ids)) if texture is None else texture,
         visible=visible,
-        noise=_NOISE,
-        share=_SHARE,
+        noise=trust.noise,
+        share=trust.share,
     )
     if texture is None:
         values = torch.cat([task.values(state, frames) for frames in task.parts])
