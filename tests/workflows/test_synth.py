@@ -130,7 +130,10 @@ def test_one_shot_training_data_is_complete_and_repeatable(tmp_path: Path) -> No
         synthesize(tmp_path / "b", replace(FRAMES, seed=9))
 
 
-@pytest.mark.parametrize("layout", ["plain", "gaussian-head-avatar", "colmap"])
+@pytest.mark.parametrize(
+    "layout",
+    ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian-head-avatar", "colmap"))],
+)
 def test_every_layout_can_be_inspected(tmp_path: Path, layout: str) -> None:
     settings = replace(SMALL, layout=layout, timesteps=2 if layout != "colmap" else 1, cameras=2)
     synthesize(tmp_path / "out", settings)
