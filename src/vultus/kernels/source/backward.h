@@ -10,7 +10,9 @@
 
 namespace {
 
-const int64_t MOMENT_FLOATS_AT_ONCE = int64_t(1) << 26;  // unless one tile needs more
+const int64_t MOMENT_FLOATS_AT_ONCE = int64_t(1) << 22;  // unless one tile needs more
+
+enum { ROWS_AHEAD = 8 };
 
 struct BackTask {
   const SplatScene* scene;
@@ -68,6 +70,15 @@ void load_cotangents(const BackTask& k, int tile, const Tile& t, Put put, PutZ p
   });
 }
 
+inline void prefetch_row(const float* row, int columns) {
+  for (int c = 0; c < columns; c += 16) __builtin_prefetch(row + c);
+}
+
+// Fetches the memory that will be written some Gaussians later: stores that wait for it hold up all that follow.
+inline void prefetch_sums(float* row, int columns) {
+  for (int c = 0; c < columns; c += 16) __builtin_prefetch(row + ROWS_AHEAD * columns + c, 1);
+}
+
 // Adds what one job says about its Gaussian. seen = f . dL/dC, z = Z after the job.
 template <bool ABS>
 inline void add_moments(const Batch& b, int job, const Step& step, V raw, V alpha_max, V seen, V z, V* total) {
@@ -113,6 +124,7 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
     int j = 0;
     for (int g = 0; g < count; g++) {
       if (!batch.jobs[g]) continue;
+      prefetch_sums(out, SUMS);
       V total[SUMS];
       UNROLLED for (int i = 0; i < SUMS; i++) total[i] = splat(0.f);
       for (const int last = j + batch.jobs[g]; j < last; j++) {
@@ -263,6 +275,7 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, Blended& x, float*
     for (int g = 0; g < count; g++) {
       if (!batch.jobs[g]) continue;
       const float* f = features_of(s, st, ids[first + g], batch.index[g]);
+      prefetch_sums(products, k.columns);
       add_products(x, g, f, cotangents, padded, products);
       products += k.columns;
     }
@@ -287,10 +300,6 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, Blended& x, float*
     }
   });
   k.filled[row] = int32_t(owner - (k.owners + k.base[row]));
-}
-
-inline void prefetch_row(const float* row, int columns) {
-  for (int c = 0; c < columns; c += 16) __builtin_prefetch(row + c);
 }
 
 // Adds the entries of the tiles [first, last) to the sums per Gaussian, in tile order, for the ranks [r0, r1).

@@ -101,7 +101,7 @@ ChunkSummary project_chunk(const SplatScene& s, const State& st, SplatImage& ima
     load_shapes(s, group, last, shapes);
     const M drawable = project(s, st.view, shapes, o);
     const unsigned bright = bits(both(drawable, ge(o.opacity, splat(ALPHA_CUTOFF))));
-    const V zero = splat(0.f), lo = log2(o.opacity);
+    const V zero = splat(0.f), lo = log2(larger(o.opacity, splat(ALPHA_CUTOFF)));  // of the bright ones; log2 takes no others
     // alpha >= ALPHA_CUTOFF within sqrt(2 ln(opacity / cutoff)) standard deviations
     const V sigmas = smaller(root(larger((lo - splat(LOG2_CUTOFF)) * splat(2.f / LOG2E), zero)), splat(TIGHT_SIGMAS));
     Extents e;
