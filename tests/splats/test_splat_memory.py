@@ -70,7 +70,7 @@ def stated(count, size, channels, entries, backward):
         space += 4 * wide * count
     if backward:
         row = 4 * (6 + wide)
-        space += 4 * size * size + 12 * listed + row * count + min(row * entries, 4 << 26)
+        space += 4 * size * size + 12 * listed + row * count + min(row * entries, 4 << 22)
     return 1.25 * space
 
 
