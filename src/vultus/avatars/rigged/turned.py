@@ -21,12 +21,15 @@ from vultus.motion import HeadParams
 from vultus.splats import Gaussians, rasterize
 
 _SIZE = 208
+"""Pixels of a side of the pictures."""
 _FILLED = 0.72
 """Share of the picture's height that the head takes."""
 _DISTANCE = 1.2
+"""Metres from the camera to the middle of the head."""
 _DETAIL = 9
 """Pixels of the window whose mean is not compared."""
 _YAW, _PITCH = (32.0, 62.0), 12.0
+"""Degrees: least and largest turn from the front, and largest tilt. A video shows less turned faces itself."""
 
 
 class TurnedViews:
