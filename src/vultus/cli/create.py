@@ -10,8 +10,9 @@ from tyro.conf import Positional, arg
 
 def create(
     input: Positional[Path],
-    output: Annotated[Path, arg(aliases=["-o"])],
+    more: Positional[tuple[Path, ...]] = (),
     *,
+    output: Annotated[Path, arg(aliases=["-o"])],
     preset: Literal["auto", "photo", "monocular"] = "auto",
     steps: int | None = None,
     size: int = 512,
@@ -30,6 +31,7 @@ def create(
 
     Args:
         input: A photo (JPEG, PNG, ...) or a video (MP4, MOV, ...) showing one face.
+        more: With --method oneshot: further photos of the same person, from other sides.
         output: Folder of the run, for example runs/me.
         preset: How to train; auto takes photo or monocular by what INPUT is.
         steps: Training steps; default: the preset's.
@@ -56,7 +58,7 @@ def create(
         weights=None if weights is None else str(weights),
     )
     with progress_bars() as progress:
-        run = create_avatar(input, output, settings, consent=consent, overwrite=overwrite, progress=progress)
+        run = create_avatar((input, *more), output, settings, consent=consent, overwrite=overwrite, progress=progress)
     print(run.summary())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -85,7 +87,7 @@ class Run:
 
 
 def create_avatar(
-    source: Path,
+    source: Path | Sequence[Path],
     output: Path,
     settings: CreateSettings | None = None,
     *,
@@ -99,6 +101,7 @@ def create_avatar(
     again after success it returns at once. `output` holds one run: of one input with one set of settings.
 
     Args:
+        source: the photo or video; for one-shot avatars also several photos of the person.
         consent: what the person agreed to, for the avatar's `consent`; None: as it is.
         overwrite: start afresh if `output` holds a run of another input or other settings.
 
@@ -108,31 +111,40 @@ def create_avatar(
     from vultus.heads.load import load_head
     from vultus.tracking.detectors import mediapipe_detector
 
-    source, output = Path(source), Path(output)
-    settings = settings or CreateSettings()
-    if not source.exists():
-        raise VultusError(f"{source}: no such file. Give a photo or a video of one person")
-    if source.is_dir():
-        raise VultusError(f"{source}: is a folder. Give a photo or a video file; train a capture with `vultus train`")
+    sources = [Path(source)] if isinstance(source, str | Path) else [Path(each) for each in source]
+    output, settings = Path(output), settings or CreateSettings()
+    if not sources:
+        raise VultusError("there is nothing to make an avatar of. Give a photo or a video of one person")
+    for each in sources:
+        if not each.exists():
+            raise VultusError(f"{each}: no such file. Give a photo or a video of one person")
+        if each.is_dir():
+            raise VultusError(f"{each}: is a folder. Give a photo or a video file; train a capture with `vultus train`")
+    if len(sources) > 1 and settings.method != "oneshot":
+        raise VultusError(
+            f"--method {settings.method} takes one photo or video, not {len(sources)}; leave out the rest"
+        )
     head = load_head(settings.head)
     network = _network(settings)
     mediapipe_detector().close()  # a missing landmark detector is said now, not after minutes
-    _claim(output, source, settings, overwrite)
+    _claim(output, sources, settings, overwrite)
     run = Run(output, settings.head)
-    capture = _track(source, run, settings, head, progress)
+    captures = _track(sources, run, settings, head, progress)
     if network is None:
-        avatar = _train(capture, run, settings, head, consent, progress)
+        avatar = _train(captures[0], run, settings, head, consent, progress)
     else:
-        avatar = _ask(network, capture, run, head, consent)
-    _picture(avatar, capture, source, run, progress)
+        avatar = _ask(network, captures, run, head, consent)
+    _picture(avatar, captures[0], run, progress)
     return run
 
 
-def _claim(output: Path, source: Path, settings: CreateSettings, overwrite: bool) -> None:
+def _claim(output: Path, sources: Sequence[Path], settings: CreateSettings, overwrite: bool) -> None:
     """Write `config.yaml`, or find that the folder holds this very run already."""
     from vultus import __version__
 
-    config = CreateConfig(source.name, sha256_of(source), __version__, settings)
+    digests = [sha256_of(source) for source in sources]
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    config = CreateConfig(", ".join(source.name for source in sources), digest, __version__, settings)
     path = output / "config.yaml"
     if path.exists():
         previous = from_yaml(CreateConfig, path.read_text(encoding="utf-8"), str(path))
@@ -149,7 +161,7 @@ def _claim(output: Path, source: Path, settings: CreateSettings, overwrite: bool
     write_bytes(path, to_yaml(config).encode())
 
 
-_OURS = ("capture", "checkpoints", "avatar", "preview.mp4", "contact_sheet.png", "metrics.jsonl")
+_OURS = ("capture", "captures", "checkpoints", "avatar", "preview.mp4", "contact_sheet.png", "metrics.jsonl")
 
 
 def _clear(output: Path) -> None:
@@ -162,16 +174,21 @@ def _clear(output: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _track(source: Path, run: Run, settings: CreateSettings, head: SkinnedHead, progress: Progress) -> Capture:
+def _track(
+    sources: Sequence[Path], run: Run, settings: CreateSettings, head: SkinnedHead, progress: Progress
+) -> list[Capture]:
+    """A capture of each input."""
     from vultus.captures import open_capture
+    from vultus.tracking.photos import track_photos
     from vultus.tracking.track import TrackSettings, track
 
+    how = TrackSettings(size=settings.size, face=settings.face)
+    if len(sources) > 1:
+        return track_photos(sources, run.folder / "captures", head=head, settings=how, progress=progress)
     folder = run.folder / "capture"
     if (folder / "capture.json").exists():  # the last thing that tracking writes
-        return open_capture(folder, head)
-    return track(
-        source, folder, head=head, settings=TrackSettings(size=settings.size, face=settings.face), progress=progress
-    )
+        return [open_capture(folder, head)]
+    return [track(sources[0], folder, head=head, settings=how, progress=progress)]
 
 
 def _train(
@@ -209,18 +226,18 @@ def _network(settings: CreateSettings) -> tuple[OneShotModel, About] | None:
 
 
 def _ask(
-    network: tuple[OneShotModel, About], capture: Capture, run: Run, head: SkinnedHead, consent: str | None
+    network: tuple[OneShotModel, About], captures: Sequence[Capture], run: Run, head: SkinnedHead, consent: str | None
 ) -> Avatar:
     from vultus.avatars.avatar import Labels
     from vultus.avatars.oneshot import avatar_of_photo
 
     labels = None if consent is None else Labels(consent=consent)
-    avatar = avatar_of_photo(*network, capture, head, labels=labels)
+    avatar = avatar_of_photo(*network, captures, head, labels=labels)
     avatar.save(run.avatar)
     return avatar
 
 
-def _picture(avatar: Avatar, capture: Capture, source: Path, run: Run, progress: Progress) -> None:
+def _picture(avatar: Avatar, capture: Capture, run: Run, progress: Progress) -> None:
     from vultus.exports.preview import write_preview
     from vultus.exports.sheet import write_contact_sheet
 

@@ -28,12 +28,12 @@ SPLATS = ("features", "opacities", "scales", "rotations", "lifted")
 
 
 class OneShotAvatar(nn.Module):
-    """What a one-shot network made of a picture. Everything but the driven vertices and the camera is fixed.
+    """What a one-shot network made of one picture or several. All but driven vertices and the camera is fixed.
 
     Args:
         head: a head model in FLAME's layout, with as many vertices as the network's.
-        rest: this person at rest. view: the camera of the picture (metres, the network's own lens).
-        splats: of one picture, native units. renderer: the neural renderer.
+        rest: this person at rest. view: the camera of the first picture (metres, the network's own lens).
+        splats: of one picture, or of several merged, native units. renderer: the neural renderer.
         renderer_license: terms of the renderer's weights.
     """
 
@@ -89,6 +89,11 @@ class OneShotAvatar(nn.Module):
     def count(self) -> int:
         """Number of Gaussians."""
         return self.features.shape[0]
+
+    @property
+    def pictures(self) -> int:
+        """Of how many pictures it was made."""
+        return len(self.lifted) // (2 * self.architecture.plane_size**2)
 
     def vertices(self, params: HeadParams) -> Float[Tensor, "*B V 3"]:
         """The head model's posed mesh, metres."""

@@ -33,6 +33,7 @@ from vultus.files.networks import find_network, keep_network
 from vultus.heads.model import HeadModel
 
 _FORMAT = 1
+_MOST_PICTURES = 1000
 
 
 def save_oneshot(avatar: OneShotAvatar, folder: str | Path, *, standalone: bool = False) -> None:
@@ -54,6 +55,7 @@ def save_oneshot(avatar: OneShotAvatar, folder: str | Path, *, standalone: bool 
             "vultus": __version__,
             "head": head_entry(avatar.head),
             "architecture": to_yaml(avatar.architecture),
+            "pictures": avatar.pictures,
             "renderer": {"sha256": fingerprint, "license": avatar.renderer_license, "embedded": standalone},
             "view": {"width": avatar.view.width, "height": avatar.view.height},
             **labels_entry(avatar.labels),
@@ -70,12 +72,17 @@ def load_oneshot(folder: Path, description: Mapping[str, Any], head: HeadModel |
     architecture = from_yaml(Architecture, str(description.get("architecture", "")), f"{where}: architecture")
     path = folder / "avatar.safetensors"
     tensors = read_tensors(path)
+    pictures = description.get("pictures", 1)
+    if not isinstance(pictures, int) or not 1 <= pictures <= _MOST_PICTURES:
+        raise VultusError(f"{where}: an avatar is made of 1 to {_MOST_PICTURES} pictures, not {pictures!r}")
+    lifted = 2 * architecture.plane_size**2 * pictures
+    count = architecture.vertices + lifted
     shapes = {
-        "features": (architecture.count, architecture.channels),
-        "opacities": (architecture.count, 1),
-        "scales": (architecture.count, 3),
-        "rotations": (architecture.count, 4),
-        "lifted": (2 * architecture.plane_size**2, 3),
+        "features": (count, architecture.channels),
+        "opacities": (count, 1),
+        "scales": (count, 3),
+        "rotations": (count, 4),
+        "lifted": (lifted, 3),
     }
     splats = {name: finite_tensor(path, tensors, f"splats.{name}", shape)[None] for name, shape in shapes.items()}
     entry = description.get("renderer")

@@ -6,6 +6,7 @@ of the published state dict."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from vultus.avatars.oneshot.encoder import ImageEncoder
 from vultus.avatars.oneshot.generators import Attributes, ConvGSGenerator, LinearGSGenerator, harmonic_embedding
 from vultus.avatars.oneshot.geometry import feature_plane, lift, metres_to_native, transform_to_camera
-from vultus.avatars.oneshot.options import Architecture
+from vultus.avatars.oneshot.options import UNITS, Architecture
 from vultus.cameras import Camera
 from vultus.images.resample import resize
 from vultus.networks.style_unet import StyleUNet
@@ -36,6 +37,13 @@ class SourceSplats:
 
     attributes: Attributes
     lifted: Float[Tensor, "B P 3"]
+
+    @staticmethod
+    def cat(parts: Sequence[SourceSplats]) -> SourceSplats:
+        """Several batches as one."""
+        names = ("features", "opacities", "scales", "rotations")
+        joined = {name: torch.cat([getattr(part.attributes, name) for part in parts]) for name in names}
+        return SourceSplats(Attributes(**joined), torch.cat([part.lifted for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -115,31 +123,42 @@ class OneShotModel(nn.Module):
 
     def reconstruct(
         self,
-        image: Float[Tensor, "H W 3"],
-        transform: Float[Tensor, "3 4"],
+        image: Float[Tensor, "*P H W 3"],
+        transform: Float[Tensor, "*P 3 4"],
         rest: HeadParams,
         head: HeadModel,
         *,
         license: str = "not stated",
         labels: Labels | None = None,
     ) -> OneShotAvatar:
-        """The avatar of one picture, which holds all that no frame changes.
+        """The avatar of one picture, or of several of the same person, which holds all that no frame changes.
 
         Args:
-            image: a square picture framed as the network knows it (`framing.frame_head`), sRGB, black behind the
-            person. transform: its native camera. rest: the person at rest, without pose. head: the head model of
-            both. license: terms of this network's weights.
+            image: square pictures framed as the network knows them (`framing.frame_head`), sRGB, black behind the
+            person; without a batch, or several (see `merging`). transform: their native cameras. rest: the person at
+            rest, without pose. head: the head model of all. license: terms of this network's weights.
 
         Raises:
             VultusError: the head model does not fit the network.
         """
         from vultus.avatars.oneshot.avatar import OneShotAvatar
+        from vultus.avatars.oneshot.head_space import head_vertices, require_skinned
+        from vultus.avatars.oneshot.merging import merged
 
-        architecture = self.architecture
-        picture = resize(image, architecture.source_size, architecture.source_size).movedim(-1, 0)[None]
+        architecture, skinned = self.architecture, require_skinned(head)
+        size = architecture.source_size
+        transforms = transform.reshape(-1, 3, 4)
+        pictures = image.reshape(-1, *image.shape[-3:])
         with torch.no_grad():
-            splats = self.splats(picture, transform[None])
-        view = transform_to_camera(transform, architecture.image_size)
+            # One by one: several at once would need several times the memory.
+            each = [
+                self.splats(resize(picture, size, size).movedim(-1, 0)[None], camera[None])
+                for picture, camera in zip(pictures, transforms, strict=True)
+            ]
+            splats = each[0]
+            if len(each) > 1 and len(head.template) == architecture.vertices:
+                splats = merged(SourceSplats.cat(each), transforms, head_vertices(skinned, rest) * UNITS, skinned)
+        view = transform_to_camera(transforms[0], architecture.image_size)
         renderer = copy.deepcopy(self.upsampler)
         return OneShotAvatar(
             head, rest, view, splats, renderer, architecture, renderer_license=license, labels=labels
@@ -174,14 +193,16 @@ def native_gaussians(splats: SourceSplats, vertices: Float[Tensor, "B V 3"], arc
 
 
 def drawn_opacities(opacities: Float[Tensor, "B N"], architecture: Architecture) -> Float[Tensor, "B N"]:
-    """The opacities, 0 for the branches that are left out."""
+    """The opacities, 0 for the branches that are left out. There are two sheets per picture."""
     parts = architecture.parts
     drawn = (parts.expression, parts.behind, parts.before)
     if all(drawn):
         return opacities
     sheet = architecture.plane_size**2
-    groups = opacities.split([architecture.vertices, sheet, sheet], dim=-1)
-    return torch.cat([group if kept else 0 * group for group, kept in zip(groups, drawn, strict=True)], dim=-1)
+    pictures = (opacities.shape[-1] - architecture.vertices) // (2 * sheet)
+    groups = opacities.split([architecture.vertices, *([sheet, sheet] * pictures)], dim=-1)
+    kept = (drawn[0], *(drawn[1:] * pictures))
+    return torch.cat([group if keep else 0 * group for group, keep in zip(groups, kept, strict=True)], dim=-1)
 
 
 def draw(
