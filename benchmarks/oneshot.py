@@ -2,21 +2,24 @@
 
     python benchmarks/oneshot.py WORK --people 1000 --steps 20000
     python benchmarks/oneshot.py WORK --weights RUN_OR_FILE --data TRAINING_DATA
-    python benchmarks/oneshot.py WORK --people 300 --steps 4000 --ablations
+    python benchmarks/oneshot.py WORK --data TRAINING_DATA --steps 800 --held-out 20 --ablations
 
-The first makes training data in WORK/people (`vultus synth --layout gagavatar`), trains the preset `small` in WORK/run
-(both resumable), then compares; the second only compares. --ablations trains every variant with two seeds instead. Held
+The first makes training data in WORK/people (`vultus synth --layout gagavatar`), trains the preset `small` in
+WORK/run, for at most --minutes at a time (the same command goes on), then compares; the second only compares.
+--ablations trains every variant with two seeds instead, one after the other; finished ones are not made again. Held
 out are made-up people of other seeds, one source and four targets each, the list fixed by a seed: every target's head
 is turned by at least 15 degrees from the source, or its expression differs strongly. PSNR is taken inside the dilated
 true mask. Three lists: any source; a profile source; a closed mouth as source of open ones. Where a pixel shows what
-the source's picture did not, the error is also given by itself. Answers compared: the source as it is, the source moved
-by the 2D similarity of the tracked landmarks, the mean of the training pictures. Intervals are 95 %, bootstrapped over
-people. Writes WORK/oneshot.json and WORK/oneshot.png.
+the source's picture did not, the error is also given by itself. Answers compared: the source as it is, the source
+moved by the 2D similarity of the tracked landmarks, the mean of the training pictures. Intervals are 95 %,
+bootstrapped over people. Writes WORK/oneshot.json, WORK/oneshot.png (pictures) and WORK/curve.svg (how the network
+learned); with --ablations WORK/ablations.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +47,7 @@ from vultus.cameras import Camera, look_at
 from vultus.captures.gagavatar_lmdb import TrackedPictures, record_of
 from vultus.captures.studio import Studio, make_person, random_lighting
 from vultus.cli.terminal import progress_bars
-from vultus.files import write_json
+from vultus.files import read_json, write_bytes, write_json
 from vultus.heads.load import load_head
 from vultus.heads.model import SkinnedHead
 from vultus.images import psnr, resize, to_uint8, write_png
@@ -246,8 +249,8 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-def trained(data: Path, run: Path, steps: int, seed: int, variant: str) -> OneShotModel:
-    """A network of the preset `small`, from where its run stands."""
+def trained(data: Path, run: Path, steps: int, seed: int, variant: str, minutes: float = math.inf) -> OneShotModel:
+    """A network of the preset `small`, from where its run stands, at the end of its steps or minutes."""
     frames = TrackedPictures(data, split="train")
     validation = TrackedPictures(data, split="val")
     change = VARIANTS[variant]
@@ -262,8 +265,46 @@ def trained(data: Path, run: Path, steps: int, seed: int, variant: str) -> OneSh
     weights = change.get("weights")
     if isinstance(weights, LossWeights):
         settings = replace(settings, weights=weights)
+    end = time.monotonic() + 60 * minutes
     with progress_bars() as progress:
-        return train(frames, run, settings, validation=validation, progress=progress)
+        return train(
+            frames,
+            run,
+            settings,
+            validation=validation,
+            progress=progress,
+            control=lambda step, task: time.monotonic() > end,
+        )
+
+
+def curve(run: Path, path: Path) -> None:
+    """Draw the PSNR of whole pictures by step: of training pairs (means of 100 steps) and of people held out."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    groups: dict[int, list[float]] = {}
+    for line in lines:
+        groups.setdefault(-(-line["step"] // 100) * 100, []).append(line["psnr"])
+    learned = [(step, float(np.mean(values))) for step, values in groups.items()]
+    held_out = {line["held_out_psnr"]: line["step"] for line in reversed(lines) if "held_out_psnr" in line}
+    measured = sorted((step, value) for value, step in held_out.items())
+    values = [value for _, value in learned + measured]
+    low, high, last = math.floor(min(values)), math.ceil(max(values)), max(step for step, _ in learned)
+
+    def place(step: float, value: float) -> str:
+        return f"{50 + 580 * step / last:.1f},{280 - 260 * (value - low) / (high - low):.1f}"
+
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 650 320" font-family="sans-serif" font-size="12">']
+    parts.append('<rect width="650" height="320" fill="white"/>')
+    for value in range(low, high + 1):
+        x, y = place(0, value).split(",")
+        parts.append(f'<path d="M{x},{y}H630" stroke="#ddd"/><text x="42" y="{y}" text-anchor="end">{value}</text>')
+    for step in range(0, last + 1, max(100, last // 500 * 100)):
+        parts.append(f'<text x="{place(step, low).split(",")[0]}" y="298" text-anchor="middle">{step}</text>')
+    for points, color, name, row in ((learned, "#999", "training", 200), (measured, "#c33", "held out", 220)):
+        line = " ".join(place(step, value) for step, value in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts.append(f'<text x="540" y="{row}" fill="{color}">{name}</text>')
+    parts.append('<text x="340" y="315" text-anchor="middle">steps</text><text x="8" y="14">PSNR, dB</text></svg>')
+    write_bytes(path, "\n".join(parts).encode())
 
 
 def main() -> None:
@@ -272,6 +313,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=1000, help="people to train on")
     parser.add_argument("--pictures", type=int, default=8, help="pictures of each")
     parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of training, then compare")
     parser.add_argument("--held-out", type=int, default=50, help="people to compare on")
     parser.add_argument("--weights", type=Path, help="compare this network instead of training one")
     parser.add_argument("--data", type=Path, help="training data; default: made in WORK/people")
@@ -291,18 +333,25 @@ def main() -> None:
         for variant in VARIANTS:
             for seed in (0, 1):
                 name = f"{variant.replace(' ', '-')}-{seed}"
-                model = trained(data, options.work / name, options.steps, seed, variant)
-                report[name] = evaluate(model, head, mean_picture(data, size), options.held_out, None)
+                done = options.work / name / f"compared-{options.held_out}.json"
+                if not done.is_file():
+                    model = trained(data, options.work / name, options.steps, seed, variant)
+                    figures = evaluate(model, head, mean_picture(data, size), options.held_out, None)
+                    write_json(done, rounded(figures))
+                report[name] = read_json(done)
+        result = options.work / "ablations.json"
     else:
         if options.weights is None:
-            model = trained(data, options.work / "run", options.steps, 0, "whole")
+            model = trained(data, options.work / "run", options.steps, 0, "whole", options.minutes)
+            curve(options.work / "run", options.work / "curve.svg")
         else:
             model = load_model(options.weights)[0]
         size = model.architecture.image_size
         report["speed"] = speed(model, head)
         report |= evaluate(model, head, mean_picture(data, size), options.held_out, options.work / "oneshot.png")
-    write_json(options.work / "oneshot.json", rounded(report))
-    print((options.work / "oneshot.json").read_text(encoding="utf-8"))
+        result = options.work / "oneshot.json"
+    write_json(result, rounded(report))
+    print(result.read_text(encoding="utf-8"))
 
 
 def rounded(value: object) -> object:

@@ -78,14 +78,21 @@ class ConvGSGenerator(nn.Module):
             nn.Conv2d(width, out, 1),
         )
 
-    def forward(self, plane: Float[Tensor, "B C H W"], direction: Float[Tensor, "B 27"]) -> Attributes:
+    def forward(
+        self,
+        plane: Float[Tensor, "B C H W"],
+        direction: Float[Tensor, "B 27"],
+        start: Float[Tensor, "B 3 H W"] | None = None,
+    ) -> Attributes:
+        """start: added to red, green and blue before their sigmoid (see `Architecture.shortcuts`)."""
         spread = direction[..., None, None].to(plane).expand(-1, -1, *plane.shape[-2:])
         raw = self.gaussian_conv(torch.cat([plane, spread], dim=1)).float()
         colors, opacities, scales, rotations, lifts = raw.split([self.architecture.channels, 1, 3, 4, 1], dim=1)
         if self.architecture.quirks.lifted_colors == "first_columns":
             colors = torch.cat([colors[..., :3].sigmoid(), colors[..., 3:]], dim=-1)
         else:
-            colors = torch.cat([colors[:, :3].sigmoid(), colors[:, 3:]], dim=1)
+            shown = colors[:, :3] if start is None else colors[:, :3] + start
+            colors = torch.cat([shown.sigmoid(), colors[:, 3:]], dim=1)
         return Attributes(
             features=_rows(colors),
             opacities=_rows(opacities.sigmoid()),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vultus.heads.model import HeadModel
     from vultus.motion import HeadParams
 
+_DARKEST = 0.01
+
 
 @dataclass(frozen=True)
 class SourceSplats:
@@ -77,7 +79,9 @@ class OneShotModel(nn.Module):
         with autocast(image.device, self.precision):
             plane, identity = self.base_model(image)
             vertices = self.vertex_splats(identity, embedded)
-            behind, before = self.gs_generator_l0(plane, embedded), self.gs_generator_l1(plane, embedded)
+            start = _colors_of_cells(image, plane.shape[-1]) if self.architecture.shortcuts else None
+            behind = self.gs_generator_l0(plane, embedded, start)
+            before = self.gs_generator_l1(plane, embedded, start)
         assert behind.lifts is not None
         assert before.lifts is not None
         lifted = torch.cat([lift(points, direction, behind.lifts), lift(points, direction, -before.lifts)], dim=1)
@@ -220,8 +224,26 @@ def draw(
     features = raster.color.movedim(-1, -3)
     coarse = features[:, :3]
     with autocast(features.device, precision):
-        fine = renderer(features, generator).float() if architecture.parts.renderer else coarse
+        if not architecture.parts.renderer:
+            fine = coarse
+        elif architecture.shortcuts:
+            fine = (renderer.logits(features, generator).float() + _logits(coarse)).sigmoid()
+        else:
+            fine = renderer(features, generator).float()
     return Drawn(coarse, fine, raster.alpha.movedim(-1, -3))
+
+
+def _colors_of_cells(image: Float[Tensor, "B 3 S S"], size: int) -> Float[Tensor, "B 3 size size"]:
+    """The picture where the plane's cells lie (the outermost on its edges), as logits."""
+    grid = torch.nn.functional.affine_grid(
+        torch.eye(2, 3, device=image.device).expand(len(image), -1, -1), [len(image), 3, size, size], align_corners=True
+    )
+    return _logits(torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False))
+
+
+def _logits(colors: Tensor) -> Tensor:
+    """The inverse of the sigmoid, for colours that may be black or white."""
+    return colors.clamp(_DARKEST, 1 - _DARKEST).logit()
 
 
 def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:

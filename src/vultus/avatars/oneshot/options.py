@@ -58,7 +58,8 @@ class Architecture:
     the four levels before fusion. features: channels of the plane. vertex_features: learned numbers per vertex.
     channels: of a splat, the first three being red, green and blue. hidden, vertex_hidden: widths in the generators.
     style, style_layers, narrow: of the neural renderer (`StyleUNet`). largest: bound of every standard deviation,
-    native units."""
+    native units. shortcuts: not of the published method: lifted splats start with the picture's colours, and the neural
+    renderer with the splats' own red, green and blue, so that both learn only what has to change."""
 
     vertices: int = 5023
     source_size: int = 518
@@ -75,6 +76,7 @@ class Architecture:
     style_layers: int = 8
     narrow: float = 1.0
     largest: float = 0.05
+    shortcuts: bool = False
     quirks: Quirks = field(default_factory=Quirks)
     parts: Parts = field(default_factory=Parts)
 
@@ -90,6 +92,8 @@ class Architecture:
         sizes = (self.vertices, *self.levels, self.features, self.vertex_features, self.hidden, self.vertex_hidden)
         if min(*sizes, self.style, self.style_layers, self.channels - 2) < 1 or self.vit.width % self.vit.heads:
             raise VultusError("every size of a one-shot network must be positive, with at least 3 channels")
+        if self.shortcuts and self.quirks.lifted_colors != "rgb":
+            raise VultusError("shortcuts need lifted_colors rgb: the released quirk spoils the colours they start with")
         if not (0 < self.narrow <= 1 and self.largest > 0):
             raise VultusError(f"narrow {self.narrow} must lie in (0, 1] and largest {self.largest} be positive")
 

@@ -29,7 +29,10 @@ class OneShotSettings:
 
     steps, seed: of the loop. batch: pairs per step, of all processes together. rate: of Adam, falling linearly to
     `last_rate` times itself; times `slow_rate` for the style network. betas: of Adam. train_vit: learn the vision
-    transformer, too; otherwise it stays as it is (DINOv2). noise: in the neural renderer, drawn at every step as
+    transformer, too; otherwise it stays as it is (DINOv2). warm_up: steps over which the rate rises from nothing.
+    lifted_vertices: how many of the head model's vertices, drawn at every step, the lifting loss compares; 0: all.
+    average: of the weights, the share that each step leaves of the mean so far, whose weights are what training gives;
+    0: the last step's weights, as published. noise: in the neural renderer, drawn at every step as
     published or the stored one. precision: of the networks.
     """
 
@@ -43,6 +46,9 @@ class OneShotSettings:
     slow_rate: float = 0.1
     betas: tuple[float, float] = (0.0, 0.99)
     train_vit: bool = False
+    warm_up: int = 0
+    average: float = 0.0
+    lifted_vertices: int = 0
     weights: LossWeights = field(default_factory=LossWeights)
     noise: Literal["drawn", "stored"] = "drawn"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -69,6 +75,7 @@ SMALL = Architecture(
     style=64,
     style_layers=2,
     narrow=1 / 8,
+    shortcuts=True,
     quirks=CLEAN,
 )
 """The published network in small: a tenth of the splats, a hundredth of the weights, images of 128 pixels."""
@@ -77,12 +84,15 @@ _SMALL = OneShotSettings(
     "small",
     SMALL,
     steps=20_000,
-    batch=4,
+    batch=2,
     seed=0,
     rate=1e-3,
     slow_rate=0.3,
     betas=(0.9, 0.99),
     train_vit=True,
+    warm_up=200,
+    average=0.999,
+    lifted_vertices=2000,
     weights=LossWeights(perceptual=0.0),
     checkpoint_every=500,
     validate_every=500,
@@ -115,7 +125,8 @@ def preset(
             raise VultusError(f"{what} is {value}; it must be at least 1")
     architecture = replace(settings.architecture, vertices=vertices)
     if quirks is not None:
-        architecture = replace(architecture, quirks=RELEASED if quirks == "released" else CLEAN)
+        chosen = RELEASED if quirks == "released" else CLEAN
+        architecture = replace(architecture, quirks=chosen, shortcuts=architecture.shortcuts and quirks == "clean")
     if parts is not None:
         architecture = replace(architecture, parts=parts)
     return replace(

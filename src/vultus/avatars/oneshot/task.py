@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -18,6 +19,8 @@ from vultus.networks.feature_distance import PerceptualDistance
 from vultus.training import average_gradients, rank, step_generator, world_size
 
 _SLOW = ("style_mlp", "final_linear")
+_LATEST = "latest."
+"""Weights of the last step in checkpoints, beside the averaged ones."""
 _VALIDATED = 16
 """Pairs that are looked at while training, as published."""
 _GRAY = (0.299, 0.587, 0.114)
@@ -64,13 +67,16 @@ class OneShotTask:
         )
         self._adam.param_groups[1]["share"] = settings.slow_rate
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"adam": self._adam}
+        self.result = copy.deepcopy(model).requires_grad_(False) if settings.average else model
+        """The network that training gives: of averaged weights where the settings say so."""
         self._measured: dict[str, float] = {}
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
         settings, architecture = self.settings, self.settings.architecture
         progress = min(1.0, (step - 1) / settings.steps)
+        rate = settings.rate * min(1.0, step / (settings.warm_up + 1))
         for group in self._adam.param_groups:
-            group["lr"] = settings.rate * group["share"] * (1 - (1 - settings.last_rate) * progress)
+            group["lr"] = rate * group["share"] * (1 - (1 - settings.last_rate) * progress)
         pairs = training_pairs(self._frames.clips, step, settings.seed, generator, settings.batch)
         pairs = pairs[rank() :: world_size()]
         batch = collate(self._frames, pairs, architecture.source_size, architecture.image_size).to(self._device)
@@ -78,13 +84,15 @@ class OneShotTask:
         if settings.noise == "drawn":
             noise = step_generator(settings.seed, step, rank() + 1, device=self._device)
         drawn, lifted = self.model(batch.source, batch.source_transform, batch.vertices, batch.transform, noise)
-        terms = self._terms(drawn, lifted, batch)
+        terms = self._terms(drawn, lifted, batch, generator)
         with torch.no_grad():
             quality = float(psnr(drawn.fine.clamp(0, 1).movedim(1, -1), batch.target.movedim(1, -1)).mean())
         figures = {name: float(term.detach()) for name, term in terms.items()}
         return torch.stack(list(terms.values())).sum(), {**figures, "psnr": quality, **self._measured}
 
-    def _terms(self, drawn: Drawn, lifted: Float[Tensor, "B P 3"], batch: Batch) -> dict[str, Tensor]:
+    def _terms(
+        self, drawn: Drawn, lifted: Float[Tensor, "B P 3"], batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The weighted losses by name."""
         weights, size, parts = self.settings.weights, batch.target.shape[-1], self.settings.architecture.parts
         coarse, fine, target = drawn.coarse, drawn.fine, batch.target
@@ -95,7 +103,11 @@ class OneShotTask:
         behind, before = lifted.chunk(2, dim=1)
         sheets = [sheet for sheet, kept in ((behind, parts.behind), (before, parts.before)) if kept]
         if weights.lifting and sheets:
-            terms["lifting"] = weights.lifting * lifting_loss(batch.vertices, torch.cat(sheets, dim=1))
+            vertices, some = batch.vertices, self.settings.lifted_vertices
+            if some:
+                drawn_ones = torch.randint(vertices.shape[1], (some,), generator=generator).to(vertices.device)
+                vertices = vertices[:, drawn_ones]
+            terms["lifting"] = weights.lifting * lifting_loss(vertices, torch.cat(sheets, dim=1))
         if weights.perceptual and self._perceptual is not None:
             boxes = pixel_box(expanded_box(batch.box), size)
             crops = [box_crops(image, boxes, size) for image in (coarse, fine, target)]
@@ -109,17 +121,28 @@ class OneShotTask:
         average_gradients(self._trained)
 
     def after_update(self, step: int) -> None:
+        if self.result is not self.model:
+            # Early on the mean forgets faster: it would otherwise be one of first weights.
+            kept = min(self.settings.average, step / (step + 10))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.result.parameters()), list(self.model.parameters()), 1 - kept)
         if self._validation is not None and step % self.settings.validate_every == 0:
-            self._measured = measure(self.model, self._validation)
+            self._measured = measure(self.result, self._validation)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return dict(self.model.state_dict()), {
-            f"measured.{name}": torch.tensor(value) for name, value in self._measured.items()
-        }
+        training = {f"measured.{name}": torch.tensor(value) for name, value in self._measured.items()}
+        if self.result is not self.model:
+            training |= {_LATEST + name: value for name, value in self.model.named_parameters()}
+        return dict(self.result.state_dict()), training
 
     def restore(self, model: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> None:
         try:
-            self.model.load_state_dict(dict(model))
+            self.result.load_state_dict(dict(model))
+            if self.result is not self.model:
+                latest = {name: training[_LATEST + name] for name, _ in self.model.named_parameters()}
+                self.model.load_state_dict({**model, **latest})
+        except KeyError as error:
+            raise VultusError(f"the checkpoint lacks the tensor {error}; it belongs to another version") from error
         except RuntimeError as error:
             raise VultusError(f"the checkpoint belongs to another network: {str(error)[:200]}") from error
         self._measured = {

@@ -80,6 +80,9 @@ def train(
                 "steps": settings.steps,
                 "batch": settings.batch,
                 "seed": settings.seed,
+                "rate": settings.rate,
+                "warm_up": settings.warm_up,
+                "average": settings.average,
                 "weights": asdict(settings.weights),
                 "precision": settings.precision,
                 "head": frames.head.fingerprint,
@@ -94,8 +97,8 @@ def train(
                 f"Vultus {__version__}, preset {settings.preset}, {step} steps of {settings.batch} on {frames.name}"
             )
             about = About(settings.architecture, frames.head.name, frames.head.fingerprint, license, training)
-            save_model(model, run / "model.safetensors", about)
-    return model.eval()
+            save_model(task.result, run / "model.safetensors", about)
+    return task.result.eval()
 
 
 def new_model(settings: OneShotSettings) -> OneShotModel:
