@@ -36,9 +36,9 @@ def unlearned():
     for generator in (model.gs_generator_l0, model.gs_generator_l1):
         for value in generator.gaussian_conv[-1].parameters():
             torch.nn.init.zeros_(value)
-    for layer in model.upsampler.stylegan_decoder.to_rgbs:
-        torch.nn.init.zeros_(layer.modulated_conv.weight)
-    torch.nn.init.zeros_(model.upsampler.stylegan_decoder.to_rgb1.modulated_conv.weight)
+    for name, value in model.upsampler.named_parameters():
+        if "to_rgb" in name and name.endswith("modulated_conv.weight"):
+            torch.nn.init.zeros_(value)
     return model
 
 
@@ -118,7 +118,9 @@ def test_averaged_runs_go_on_exactly(frames, tmp_path):
     train(frames, tmp_path / "parts", settings, validation=frames, control=lambda step, task: step == 4)
     parts = train(frames, tmp_path / "parts", settings, validation=frames)
     assert all(torch.equal(value, parts.state_dict()[key]) for key, value in whole.state_dict().items())
-    checkpoint = read_checkpoint(latest_checkpoint(tmp_path / "parts"))
+    folder = latest_checkpoint(tmp_path / "parts")
+    assert folder is not None
+    checkpoint = read_checkpoint(folder)
     latest = checkpoint.training["latest.head_base"]
     assert not torch.equal(latest, checkpoint.model["head_base"])
     task = OneShotTask(new_model(settings), frames, settings)
