@@ -22,7 +22,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,6 +59,7 @@ from vultus.workflows.synth import SynthSettings, synthesize
 SEED, FIRST_PERSON = 7, 5_000_000
 TARGETS, TURN_DEGREES, STRONG_METRES = 4, 15.0, 0.006
 LISTS = ("any", "profile", "mouth")
+SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,11 @@ def mean_picture(data: Path, size: int) -> Tensor:
 
 
 def compared(
-    model: OneShotModel, head: SkinnedHead, mean: Tensor, people: int, kind: str
-) -> Iterator[tuple[int, dict[str, list[float]], list[Tensor]]]:
+    model: OneShotModel, head: SkinnedHead, mean: Tensor, held_out: Sequence[list[Picture]]
+) -> Iterator[tuple[dict[str, list[float]], list[Tensor]]]:
     """Per person: PSNR of every answer in the whole and in the unseen part, and the pictures of the first target."""
     size = model.architecture.image_size
-    for person in range(people):
-        source, *targets = pictures_of(person, kind, head, size)
+    for source, *targets in held_out:
         picture = source.frame.picture.float() / 255
         avatar = model.reconstruct(picture, source.frame.transform, source.frame.params, head)
         figures: dict[str, list[float]] = {}
@@ -180,7 +180,7 @@ def compared(
                 if float(hidden.sum()) >= 20:
                     figures.setdefault(f"{name}, unseen", []).append(float(psnr(answer, truth, weight=hidden)))
             rows = rows or [answers["source"], truth, drawn, answers["similarity"]]
-        yield person, figures, rows
+        yield figures, rows
 
 
 def interval(values: np.ndarray) -> list[float]:
@@ -191,14 +191,18 @@ def interval(values: np.ndarray) -> list[float]:
 
 
 def evaluate(
-    model: OneShotModel, head: SkinnedHead, mean: Tensor, people: int, sheet: Path | None
+    model: OneShotModel,
+    head: SkinnedHead,
+    mean: Tensor,
+    held_out: Mapping[str, Sequence[list[Picture]]],
+    sheet: Path | None,
 ) -> dict[str, object]:
-    """All lists; with `sheet`, pictures of the first people."""
+    """The given lists; with `sheet`, pictures of the first people."""
     report: dict[str, object] = {}
     shown: list[list[np.ndarray]] = []
-    for kind in LISTS:
+    for kind, pictures in held_out.items():
         figures: dict[str, list[float]] = {}
-        for person, own, rows in compared(model, head, mean, people, kind):
+        for person, (own, rows) in enumerate(compared(model, head, mean, pictures)):
             for name, values in own.items():
                 figures.setdefault(name, []).append(float(np.mean(values)))
             if person < 4:
@@ -206,7 +210,8 @@ def evaluate(
         table = {name: interval(np.array(values)) for name, values in figures.items()}
         best = max(("source", "similarity", "mean"), key=lambda name: table[name][0])
         gain = np.array(figures["network"]) - np.array(figures[best])
-        report[kind] = {"psnr": table, "best_baseline": best, "gain": interval(gain)}
+        gained = interval(gain)
+        report[kind] = {"psnr": table, "best_baseline": best, "gain": gained, "network_by_person": figures["network"]}
     if sheet is not None:
         labels = ["source", "truth", "network", "similarity"]
         write_png(sheet, contact_sheet(shown, column_labels=labels, row_labels=[""] * len(shown)))
@@ -330,15 +335,7 @@ def main() -> None:
             synthesize(data, asked, progress=progress)
     report: dict[str, object] = {"held_out": options.held_out, "steps": options.steps}
     if options.ablations:
-        for variant in VARIANTS:
-            for seed in (0, 1):
-                name = f"{variant.replace(' ', '-')}-{seed}"
-                done = options.work / name / f"compared-{options.held_out}.json"
-                if not done.is_file():
-                    model = trained(data, options.work / name, options.steps, seed, variant)
-                    figures = evaluate(model, head, mean_picture(data, size), options.held_out, None)
-                    write_json(done, rounded(figures))
-                report[name] = read_json(done)
+        report |= ablations(data, options.work, head, options.steps, options.held_out)
         result = options.work / "ablations.json"
     else:
         if options.weights is None:
@@ -347,11 +344,36 @@ def main() -> None:
         else:
             model = load_model(options.weights)[0]
         size = model.architecture.image_size
+        held_out = {kind: [pictures_of(k, kind, head, size) for k in range(options.held_out)] for kind in LISTS}
         report["speed"] = speed(model, head)
-        report |= evaluate(model, head, mean_picture(data, size), options.held_out, options.work / "oneshot.png")
+        report |= evaluate(model, head, mean_picture(data, size), held_out, options.work / "oneshot.png")
         result = options.work / "oneshot.json"
     write_json(result, rounded(report))
     print(result.read_text(encoding="utf-8"))
+
+
+def ablations(data: Path, work: Path, head: SkinnedHead, steps: int, people: int) -> dict[str, object]:
+    """PSNR of every variant and seed on the list `any`, and how much every variant is below the whole method: per
+    person the mean over seeds, then the mean over people with its interval."""
+    size = preset("small", vertices=1).architecture.image_size
+    mean = mean_picture(data, size)
+    held_out = {"any": [pictures_of(person, "any", head, size) for person in range(people)]}
+    found: dict[str, np.ndarray] = {}
+    report: dict[str, object] = {}
+    for seed in SEEDS:
+        for variant in VARIANTS:
+            name = f"{variant.replace(' ', '-')}-{seed}"
+            done = work / name / f"compared-{people}.json"
+            if not done.is_file():
+                model = trained(data, work / name, steps, seed, variant)
+                write_json(done, evaluate(model, head, mean, held_out, None))
+            figures = read_json(done)["any"]
+            found[name] = np.array(figures["network_by_person"])
+            report[name] = {"psnr": figures["psnr"]["network"], "gain": figures["gain"]}
+    for variant in VARIANTS:
+        names = [(f"whole-{seed}", f"{variant.replace(' ', '-')}-{seed}") for seed in SEEDS]
+        report[f"{variant}, below the whole"] = interval(np.mean([found[a] - found[b] for a, b in names], axis=0))
+    return report
 
 
 def rounded(value: object) -> object:
