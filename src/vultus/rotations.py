@@ -27,6 +27,17 @@ def matrix_to_quaternion(matrix: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 4
     return roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(matrix))
 
 
+def rows_6d_to_matrix(rows: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 3 3"]:
+    """Rotation matrices of their first two rows one after the other, orthonormalised (Gram-Schmidt; Zhou et al. 2019).
+
+    PyTorch3D's form of the 6-D representation. Rows that are parallel or zero make no rotation: the result is not one.
+    """
+    first = torch.nn.functional.normalize(rows[..., :3], dim=-1)
+    second = rows[..., 3:] - (first * rows[..., 3:]).sum(-1, keepdim=True) * first
+    second = torch.nn.functional.normalize(second, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-2)
+
+
 def quaternion_to_matrix(quaternion: Float[Tensor, "*B 4"]) -> Float[Tensor, "*B 3 3"]:
     """Rotation matrices of quaternions wxyz, which are normalised first."""
     return roma.unitquat_to_rotmat(roma.quat_wxyz_to_xyzw(normalize_quaternion(quaternion)))

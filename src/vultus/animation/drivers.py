@@ -23,10 +23,8 @@ from vultus.captures.contents import FOREIGN_FPS
 from vultus.captures.flame_params import is_flame
 from vultus.captures.flame_tracks import (
     FlameTrack,
-    is_flame_codes,
-    is_flame_sequence,
+    is_flame_track,
     is_track_folder,
-    read_flame_codes,
     read_flame_track,
     read_track_folder,
 )
@@ -81,7 +79,8 @@ def load_driver(
     or a photo; or what another program tracked:
 
     - FLAME parameters over time: `tracked_flame_params*.npz` of VHAP, `flame_param.npz` of a GaussianAvatars avatar, a
-      folder of `00000.npz` ... of one timestep each;
+      folder of `00000.npz` ... of one timestep each, the output folder of the metrical tracker or of Pixel3DMM
+      (`checkpoint/00000.frame` ...), `fit.npz` of CAP4D, `flame2023_tracking*.npz` of the NeRSemble benchmark;
     - codes of DECA or EMOCA: an .npz or a pickled dictionary, or EMOCA's folders of .npy files;
     - ARKit weights: LAM's driving .json, an .npy of MediaPipe's 52 scores per frame;
     - face points: an .npz of `points`, `set` and `image_size`.
@@ -126,19 +125,15 @@ def load_driver(
         known = ", ".join(PREFIX + name for name in BUILTIN_DRIVERS)
         raise VultusError(f"{path}: there is no such file. A driver is a video, a photo, motion.npz, a CSV, or {known}")
     suffix = path.suffix.lower()
-    if suffix == ".pkl":
+    names = npz_names(path) if suffix == ".npz" else set()
+    if suffix in (".pkl", ".frame") or ("format" not in names and is_flame_track(names)):
         flame = _flame(path, head, made_with)
-        return _track_driver(path.name, sha256_of(path), read_flame_codes(path, flame), flame, head, fps, progress)
-    if suffix == ".npz" and "format" not in (names := npz_names(path)):
-        if is_flame_sequence(names) or is_flame_codes(names):
-            flame = _flame(path, head, made_with)
-            read = read_flame_track if is_flame_sequence(names) else read_flame_codes
-            return _track_driver(path.name, sha256_of(path), read(path, flame), flame, head, fps, progress)
-        if {"points", "set"} <= names:
-            fitted_with = _tracked_with(head, made_with)
-            motion, camera = read_landmark_track(path, fitted_with, fps=fps or FOREIGN_FPS)
-            motion = _for_head(motion, fitted_with, head, progress)
-            return Driver(path.name, motion, sha256_of(path), sight=Sight.of(camera))
+        return _track_driver(path.name, sha256_of(path), read_flame_track(path, flame), flame, head, fps, progress)
+    if "format" not in names and {"points", "set"} <= names:
+        fitted_with = _tracked_with(head, made_with)
+        motion, camera = read_landmark_track(path, fitted_with, fps=fps or FOREIGN_FPS)
+        motion = _for_head(motion, fitted_with, head, progress)
+        return Driver(path.name, motion, sha256_of(path), sight=Sight.of(camera))
     if suffix == ".npz":
         origin = _origin(path, head, made_with)
         return Driver(path.name, _for_head(read_motion(path, origin), origin, head, progress), sha256_of(path))

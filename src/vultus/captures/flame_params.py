@@ -12,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vultus.errors import VultusError
 from vultus.files import read_npz, write_npz
 from vultus.heads import HeadModel
+from vultus.heads.arkit import is_numbered
 from vultus.motion import HeadParams
 
 N_SHAPE, N_EXPRESSION = 300, 100
 FLAME_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
+LIDS = ("eyeBlinkLeft", "eyeBlinkRight")
 _CANONICAL_JAW = 0.3
 _JOINTS = {"root": "rotation", "neck": "neck_pose", "jaw": "jaw_pose"}
 _SEQUENCE = {"expr": N_EXPRESSION, **dict.fromkeys(("translation", *_JOINTS.values()), 3), "eyes_pose": 6}
@@ -182,7 +185,25 @@ def _for_head(
         if missing < 0:
             offset = offset[:missing]
         offset = torch.nn.functional.pad(offset, (0, 0, 0, max(missing, 0)))
-    return _fitted(identity, len(head.identity_names)), _fitted(expression, len(head.expression_names)), offset
+    return _fitted(identity, len(head.identity_names)), fitted_expression(head, expression), offset
+
+
+def fitted_expression(
+    head: HeadModel, values: Float[Tensor, "*B E"], lids: Float[Tensor, "*B 2"] | None = None
+) -> Float[Tensor, "*B N"]:
+    """FLAME's expression coefficients for a model with another number of them, in its order of components.
+
+    `lids` (left, right; 0 open, 1 closed) is for models whose eyelid shapes lay beside them; others have no place for
+    it.
+    """
+    count = sum(map(is_numbered, head.expression_names))
+    result = values.new_zeros(*values.shape[:-1], len(head.expression_names))
+    result[..., :count] = _fitted(values, count)
+    if lids is not None:
+        for column, name in enumerate(LIDS):
+            if name in head.expression_names:
+                result[..., head.expression_names.index(name)] = lids[..., column]
+    return result
 
 
 def _finite(path: Path, arrays: dict[str, np.ndarray], key: str) -> Tensor:

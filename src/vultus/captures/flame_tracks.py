@@ -1,4 +1,4 @@
-"""What other trackers find of a FLAME head over time: VHAP, GaussianAvatars, DECA, EMOCA."""
+"""What other trackers find of a FLAME head over time: one door for all, and VHAP, GaussianAvatars, DECA, EMOCA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vultus.captures.flame_params import N_EXPRESSION, N_SHAPE, is_flame, read_flame_params, read_flame_sequence
+from vultus.captures.flame_fits import (
+    benchmark_tracking_file,
+    is_benchmark_tracking,
+    is_cap4d_fit,
+    read_benchmark_tracking,
+    read_cap4d_fit,
+)
+from vultus.captures.flame_params import (
+    N_EXPRESSION,
+    N_SHAPE,
+    fitted_expression,
+    is_flame,
+    read_flame_params,
+    read_flame_sequence,
+)
+from vultus.captures.tracker_frames import read_tracked_frame, tracked_frame_files, tracked_params
 from vultus.errors import VultusError
 from vultus.files import npz_names, read_npy, read_npz, read_pickle
 from vultus.heads import HeadModel
@@ -46,14 +61,27 @@ def is_flame_codes(names: Collection[str]) -> bool:
     return all(any(name in names for name in spellings) for spellings in _CODES.values())
 
 
+def is_flame_track(names: Collection[str]) -> bool:
+    """Whether an .npz with these arrays is a track that `read_flame_track` knows."""
+    return any(is_one(names) for is_one in (is_flame_sequence, is_flame_codes, is_cap4d_fit, is_benchmark_tracking))
+
+
 def is_track_folder(folder: Path) -> bool:
-    """Whether a folder holds EMOCA's folders of codes, or FLAME parameters of one timestep per file."""
-    return bool(_code_folders(folder)) or bool(_timestep_files(folder))
+    """Whether a folder holds EMOCA's folders of codes, FLAME parameters of one timestep per file, the frames of the
+    metrical tracker or of Pixel3DMM, or the tracking of the NeRSemble benchmark."""
+    kinds = (_code_folders, _timestep_files, tracked_frame_files, benchmark_tracking_file)
+    return any(bool(kind(folder)) for kind in kinds)
 
 
 def read_track_folder(folder: Path, head: HeadModel) -> FlameTrack:
-    """EMOCA's codes, one folder of .npy files per face in the order of their names, or `00000.npz`, `00001.npz` ... of
-    FLAME parameters. Raises VultusError like `read_flame_codes`."""
+    """EMOCA's codes, one folder of .npy files per face in the order of their names; `00000.npz`, `00001.npz` ... of
+    FLAME parameters; or `00000.frame` ... of the metrical tracker or of Pixel3DMM, in the folder or in its
+    `checkpoint`; or `tracking/flame2023_tracking*.npz` of the NeRSemble benchmark. Raises VultusError like
+    `read_flame_codes`."""
+    if frames := tracked_frame_files(folder):
+        return _from_frames(frames, head)
+    if (tracking := benchmark_tracking_file(folder)) is not None:
+        return FlameTrack(read_benchmark_tracking(tracking, head))
     folders = _code_folders(folder)
     if folders:
         rows = [{key: read_npy(place / f"{key}.npy") for key in _CODES} for place in folders]
@@ -82,14 +110,33 @@ def read_track_folder(folder: Path, head: HeadModel) -> FlameTrack:
 
 
 def read_flame_track(path: Path, head: HeadModel) -> FlameTrack:
-    """`tracked_flame_params*.npz` of VHAP or `flame_param.npz` of a trained GaussianAvatars avatar, for a FLAME model.
+    """A file of what another program tracked, for a FLAME model: `tracked_flame_params*.npz` of VHAP, `flame_param.npz`
+    of a trained GaussianAvatars avatar, codes of DECA or EMOCA (.npz or a pickled dictionary), `fit.npz` of CAP4D,
+    `flame2023_tracking*.npz` of the NeRSemble benchmark, one `.frame` of the metrical tracker or of Pixel3DMM.
 
     Raises:
-        VultusError: like `read_flame_sequence`.
+        VultusError: none of these, malformed, or `head` is no FLAME.
     """
-    params, numbers = read_flame_sequence(path, head.fingerprint, head)
-    estimated = "focal_length" in npz_names(path)
-    return FlameTrack(params, numbers, torch.tensor(_VHAP_EYE) if estimated else None)
+    if path.suffix.lower() == ".frame":
+        return _from_frames([path], head)
+    if path.suffix.lower() != ".npz":
+        return read_flame_codes(path, head)
+    names = npz_names(path)
+    if is_flame_sequence(names):
+        params, numbers = read_flame_sequence(path, head.fingerprint, head)
+        return FlameTrack(params, numbers, torch.tensor(_VHAP_EYE) if "focal_length" in names else None)
+    if is_cap4d_fit(names):
+        return FlameTrack(read_cap4d_fit(path, head), eye=torch.zeros(3))
+    if is_benchmark_tracking(names):
+        return FlameTrack(read_benchmark_tracking(path, head))
+    return read_flame_codes(path, head)
+
+
+def _from_frames(files: list[Path], head: HeadModel) -> FlameTrack:
+    frames = [read_tracked_frame(file) for file in files]
+    return FlameTrack(
+        tracked_params(frames, head), torch.tensor([frame.number for frame in frames]), eye=torch.zeros(3)
+    )
 
 
 def read_flame_codes(path: Path, head: HeadModel) -> FlameTrack:
@@ -123,7 +170,7 @@ def _from_codes(path: Path, codes: Mapping[str, Any], head: HeadModel) -> FlameT
     params = HeadParams(
         model=head.fingerprint,
         identity=_padded(rows["shape"].mean(0), len(head.identity_names)),
-        expression=_padded(rows["exp"], len(head.expression_names)),
+        expression=fitted_expression(head, rows["exp"]),
         joints={"root": pose[:, :3], "neck": zero, "jaw": pose[:, 3:], "left_eye": zero, "right_eye": zero},
         translation=zero,
         scale=torch.ones(()),

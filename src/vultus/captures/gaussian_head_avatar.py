@@ -24,10 +24,10 @@ from vultus.captures.saving import WriteOptions
 from vultus.errors import VultusError
 from vultus.files import read_npz, write_npz
 from vultus.heads import HeadModel, SkinnedHead
+from vultus.heads.flame import turned_about_origin
 from vultus.images import Box, crop_and_resize, write_jpeg
 from vultus.motion import HeadParams, Motion
 from vultus.progress import Progress, counted
-from vultus.rotations import axis_angle_to_matrix
 
 LAYOUT = "gaussian-head-avatar"
 _PICTURE = re.compile(r"image_(?!lowres_)([^/]{1,80})\.(?:jpg|png)")
@@ -148,11 +148,10 @@ def _params(path: Path, head: SkinnedHead) -> HeadParams:
         identity=fitted(vector("id_coeff", 100), len(head.identity_names)),
         expression=fitted(coefficients[:_EXPRESSION], len(head.expression_names)),
         joints={"root": pose[:3], "neck": torch.zeros(3), "jaw": jaw, "left_eye": eyes[:3], "right_eye": eyes[3:]},
+        translation=pose[3:],
         scale=scale,
     )
-    root_joint = head.joint_regressor[0] @ head.rest_vertices(params)
-    turned = axis_angle_to_matrix(pose[:3]) @ root_joint
-    return replace(params, translation=pose[3:] + scale * (turned - root_joint))
+    return turned_about_origin(head, params)
 
 
 def write_gaussian_head_avatar(capture: Capture, folder: Path, options: WriteOptions, progress: Progress) -> None:

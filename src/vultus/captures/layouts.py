@@ -16,8 +16,14 @@ from vultus.captures.gaussian_head_avatar import (
     read_gaussian_head_avatar,
     write_gaussian_head_avatar,
 )
+from vultus.captures.insta import is_insta, read_insta, write_insta
 from vultus.captures.native import is_native, read_native
 from vultus.captures.nersemble import is_nersemble, read_nersemble
+from vultus.captures.nersemble_benchmark import (
+    is_nersemble_benchmark,
+    read_nersemble_benchmark,
+    write_nersemble_benchmark,
+)
 from vultus.captures.saving import WriteOptions
 from vultus.captures.writing import write_native
 from vultus.heads import HeadModel
@@ -38,6 +44,13 @@ class Layout:
 
 LAYOUTS = {
     "vultus": Layout("Vultus", "capture.json", is_native, read_native, write_native),
+    "insta": Layout(
+        "INSTA",
+        "transforms_train.json beside flame/exp or canonical.obj, or images beside checkpoint/*.frame",
+        is_insta,
+        read_insta,
+        write_insta,
+    ),
     "gaussian-avatars": Layout(
         "GaussianAvatars or VHAP",
         "transforms_train.json",
@@ -52,6 +65,13 @@ LAYOUTS = {
         is_gaussian_head_avatar,
         read_gaussian_head_avatar,
         write_gaussian_head_avatar,
+    ),
+    "nersemble-benchmark": Layout(
+        "a sequence of the NeRSemble benchmark",
+        "images/cam_SERIAL.mp4, and the person's calibration/camera_params.json with intrinsics by camera",
+        is_nersemble_benchmark,
+        read_nersemble_benchmark,
+        write_nersemble_benchmark,
     ),
     "nersemble": Layout(
         "a sequence of NeRSemble",

@@ -105,15 +105,20 @@ def read_nersemble(root: Path, head: HeadModel | None = None) -> Contents:
 
 def _cameras(path: Path) -> tuple[dict[str, Tensor], Tensor, int, int]:
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("world_2_cam"), dict):
-        raise VultusError(f"{path}: has no world_2_cam; it is not a calibration of NeRSemble")
-    poses = {
-        serial: rigid_pose(pose, f"{path}: camera {serial[:40]}", "world_2_cam", "world-to-camera").float()
-        for serial, pose in content["world_2_cam"].items()
-    }
+    poses = calibrated_poses(path, content)
     K = intrinsics(content.get("intrinsics"), str(path), "intrinsics").float()
     size = {"width": _WIDTH, "height": _HEIGHT} | content
     return poses, K, whole(size, "width", str(path), 1, MAX_SIDE), whole(size, "height", str(path), 1, MAX_SIDE)
+
+
+def calibrated_poses(path: Path, content: Any) -> dict[str, Float[Tensor, "4 4"]]:
+    """World-to-camera poses by serial number, of the content of a `camera_params.json`. Raises VultusError."""
+    if not isinstance(content, dict) or not isinstance(content.get("world_2_cam"), dict):
+        raise VultusError(f"{path}: has no world_2_cam; it is not a calibration of NeRSemble")
+    return {
+        serial: rigid_pose(pose, f"{path}: camera {serial[:40]}", "world_2_cam", "world-to-camera").float()
+        for serial, pose in content["world_2_cam"].items()
+    }
 
 
 def _scaled(camera: Camera, width: int, height: int, path: Path) -> Camera:
@@ -136,12 +141,15 @@ def _stills(root: Path) -> dict[tuple[str, int], Picture]:
 
 
 def _films(root: Path) -> dict[tuple[str, int], Picture]:
-    found: dict[tuple[str, int], Picture] = {}
-    for folder in (root / "images", root):
-        for path in sorted(folder.glob("cam_*.mp4")):
-            match = _FILM.fullmatch(path.name)
-            if match is None:
-                continue
+    return {**films_in(root / "images"), **films_in(root)}
+
+
+def films_in(folder: Path) -> dict[tuple[str, int], FilmFrame]:
+    """The frames of the videos `cam_SERIAL.mp4` in a folder. Raises VultusError: not a video."""
+    found: dict[tuple[str, int], FilmFrame] = {}
+    for path in sorted(folder.glob("cam_*.mp4")):
+        match = _FILM.fullmatch(path.name)
+        if match is not None:
             film = Film(path)
             count = min(film.reader.info.frame_count, MAX_INDEX)
             found |= {(match[1], index): FilmFrame(film, index) for index in range(count)}
@@ -201,18 +209,36 @@ def _polynomial(path: Path, serial: str) -> Callable[[Tensor], Tensor] | None:
     return lambda color: encode_srgb(polynomial_terms(decode_srgb(color), count) @ A.T)
 
 
-# Products of R, G and B by their exponents, in the order of Cheung et al. 2004.
+# Products of R, G and B by their exponents, in the order of Cheung et al. 2004 as the library "colour", with which the
+# published calibrations were made, has them.
 _LINEAR = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 _PAIRS = [(1, 1, 0), (1, 0, 1), (0, 1, 1)]
 _SQUARES = [(2, 0, 0), (0, 2, 0), (0, 0, 2)]
+_CUBES = [(3, 0, 0), (0, 3, 0), (0, 0, 3)]
+_FOURTHS = [(4, 0, 0), (0, 4, 0), (0, 0, 4)]
 _ALL, _ONE = (1, 1, 1), (0, 0, 0)
+_CUBIC_NEXT = [(2, 1, 0), (0, 2, 1), (1, 0, 2)]
+_CUBIC_BEFORE = [(2, 0, 1), (1, 2, 0), (0, 1, 2)]
+_QUARTIC = [(2, 1, 1), (1, 2, 1), (1, 1, 2)]
+_SQUARED_PAIRS = [(2, 2, 0), (2, 0, 2), (0, 2, 2)]
+_CUBED_PAIRS = [(3, 1, 0), (3, 0, 1), (1, 3, 0), (0, 3, 1), (1, 0, 3), (0, 1, 3)]
+_SECOND = [*_LINEAR, *_PAIRS, *_SQUARES]
+_THIRD = [*_SECOND, _ALL, *_CUBIC_NEXT, *_CUBIC_BEFORE, *_CUBES]
 _TERMS = {
     3: _LINEAR,
+    4: [*_LINEAR, _ONE],
     5: [*_LINEAR, _ALL, _ONE],
     7: [*_LINEAR, *_PAIRS, _ONE],
     8: [*_LINEAR, *_PAIRS, _ALL, _ONE],
-    10: [*_LINEAR, *_PAIRS, *_SQUARES, _ONE],
-    11: [*_LINEAR, *_PAIRS, *_SQUARES, _ALL, _ONE],
+    10: [*_SECOND, _ONE],
+    11: [*_SECOND, _ALL, _ONE],
+    14: [*_SECOND, _ALL, *_CUBES, _ONE],
+    16: [*_SECOND, _ALL, *_CUBIC_NEXT, *_CUBES],
+    17: [*_SECOND, _ALL, *_CUBIC_NEXT, *_CUBES, _ONE],
+    19: _THIRD,
+    20: [*_THIRD, _ONE],
+    22: [*_THIRD, *_QUARTIC],
+    35: [*_THIRD, *_CUBED_PAIRS, *_QUARTIC, *_SQUARED_PAIRS, *_FOURTHS, _ONE],
 }
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from vultus.cameras import (
     Camera,
@@ -117,18 +119,26 @@ def _transforms(frames: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def transforms_camera(entry: dict[str, Any], where: str) -> Camera:
+def transforms_camera(entry: Mapping[str, Any], where: str) -> Camera:
     """The camera (float64) of one frame's entry. Missing focal lengths follow from the angles, a missing centre is the
     image's. Raises VultusError; `where` is for the message."""
+    K, width, height = transforms_lens(entry, where)
+    K[1, 2] = height - K[1, 2]
+    pose = rigid_pose(entry.get("transform_matrix"), where, "transform_matrix", "camera-to-world")
+    return Camera(opengl_camera_to_world_to_world_to_camera(pose), K, width, height)
+
+
+def transforms_lens(entry: Mapping[str, Any], where: str) -> tuple[Float64[Tensor, "3 3"], int, int]:
+    """Camera matrix, width and height as an entry has them: `cy` counts from the top, unless the layout says otherwise.
+
+    Raises VultusError; `where` is for the message.
+    """
     width, height = (whole(entry, key, where, 1, MAX_SIDE) for key in ("w", "h"))
     fx = _focal(entry, "fl_x", "camera_angle_x", width, where)
-    # With square pixels, which the published reader assumes, the vertical angle may be missing.
+    # With square pixels, which the published readers assume, the vertical angle may be missing.
     fy = _focal(entry, "fl_y", "camera_angle_y", height, where) if {"fl_y", "camera_angle_y"} & entry.keys() else fx
-    cx = real(entry, "cx", where, default=width / 2)
-    cy = height - real(entry, "cy", where, default=height / 2)
-    pose = rigid_pose(entry.get("transform_matrix"), where, "transform_matrix", "camera-to-world")
-    K = torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=pose.dtype)
-    return Camera(opengl_camera_to_world_to_world_to_camera(pose), K, width, height)
+    cx, cy = real(entry, "cx", where, default=width / 2), real(entry, "cy", where, default=height / 2)
+    return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=torch.float64), width, height
 
 
 def _frame(entry: dict[str, Any], where: str) -> Frame:
@@ -149,7 +159,7 @@ def _frame(entry: dict[str, Any], where: str) -> Frame:
     )
 
 
-def _focal(entry: dict[str, Any], key: str, angle_key: str, side: int, where: str) -> float:
+def _focal(entry: Mapping[str, Any], key: str, angle_key: str, side: int, where: str) -> float:
     if key in entry:
         focal = real(entry, key, where)
     else:

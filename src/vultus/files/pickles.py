@@ -35,6 +35,7 @@ from vultus.files.pickled_values import (
     from_bytes,
     to_values,
 )
+from vultus.files.torch_archives import archived_pickle, is_torch_archive
 
 _TORCH_STORAGES = {
     "DoubleStorage": "<f8",
@@ -67,12 +68,14 @@ _ALLOWED_OPCODES = (
 def read_pickle(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Any:
     """The content of a pickle file: dicts, lists, text, numbers and NumPy arrays.
 
-    chumpy arrays, SciPy csc matrices (made dense) and torch tensors become NumPy arrays.
+    chumpy arrays, SciPy csc matrices (made dense) and torch tensors become NumPy arrays. What `torch.save` wrote of
+    NumPy arrays is read as well; the tensors in such archives are not (`read_checkpoint_tensors` reads those).
 
     Raises:
         VultusError: missing, malformed, too large, or naming anything but arrays; the message says what.
     """
-    return unpickle(_content(path, max_bytes), str(path))
+    content = _content(path, max_bytes)
+    return unpickle(archived_pickle(content, str(path)) if is_torch_archive(content) else content, str(path))
 
 
 def read_object_npy(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Any:
@@ -239,7 +242,7 @@ class _Unpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         if self._names is not _STORAGE_NAMES:
-            raise ValueError("a reference to another file")
+            raise ValueError("a reference to another part of the file, as torch.save writes tensors")
         return pid
 
     def load_reduce(self) -> None:

@@ -22,6 +22,7 @@ def convert(
     layout: str,
     *,
     head: HeadModel | None = None,
+    cameras: Collection[int] | None = None,
     timesteps: Collection[int] | None = None,
     size: int = 2048,
     progress: Progress = silent,
@@ -33,7 +34,7 @@ def convert(
     Args:
         layout: one of `vultus.captures.LAYOUTS` that has a writer.
         head: the model of the capture's head parameters; needed for all but the built-in one.
-        timesteps: which instants to take; None: all.
+        cameras: which cameras to take, by number; timesteps: which instants. None: all.
         size: side of the pictures of layouts that want squares.
 
     Raises:
@@ -50,18 +51,22 @@ def convert(
     _refuse_within(source, output)
     _refuse_files(output)
     capture = open_capture(source, head, needs_motion=False)
-    if timesteps is not None:
-        capture = _at(capture, timesteps)
+    if timesteps is not None or cameras is not None:
+        capture = _part(capture, cameras, timesteps)
     with atomic_folder(output, may_replace=_refuse_files) as folder:
         target.write(capture, folder, WriteOptions(head, size), progress)
     return len(capture.views)
 
 
-def _at(capture: Capture, timesteps: Collection[int]) -> Capture:
-    """The capture with the pictures of these instants only."""
-    views = tuple(view for view in capture.views if view.timestep in set(timesteps))
-    if missing := set(timesteps) - {view.timestep for view in views}:
-        raise VultusError(f"{capture.root}: has no picture at timestep {min(missing)}")
+def _part(capture: Capture, cameras: Collection[int] | None, timesteps: Collection[int] | None) -> Capture:
+    """The capture with the pictures of these cameras and instants only (None: all)."""
+    wanted = {"camera": cameras, "timestep": timesteps}
+    views = capture.views
+    for kind, numbers in wanted.items():
+        if numbers is not None:
+            views = tuple(view for view in views if getattr(view, kind) in set(numbers))
+            if missing := set(numbers) - {getattr(view, kind) for view in views}:
+                raise VultusError(f"{capture.root}: has no picture of {kind} {min(missing)}")
     return replace(capture, views=views, val=capture.val & set(views), test=capture.test & set(views))
 
 
