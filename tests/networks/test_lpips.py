@@ -1,12 +1,15 @@
-"""LPIPS against a second, plainly written implementation, with random weights in the published layouts."""
+"""LPIPS against a second, plainly written implementation and torchmetrics, with weights in the published layouts."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from vultus.errors import VultusError
+from vultus.files import read_checkpoint_tensors
 from vultus.networks.lpips import Lpips
+from vultus.workflows.assets import recognise_file
 
 ALEX = {0: (3, 64, 11), 3: (64, 192, 5), 6: (192, 384, 3), 8: (384, 256, 3), 10: (256, 256, 3)}
 VGG_WIDTHS = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512)
@@ -35,18 +38,16 @@ def weights(backbone: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Ten
     return features, linear
 
 
-def reference(backbone: str, features: dict, linear: dict, a: torch.Tensor, b: torch.Tensor) -> float:
-    """A torch.nn.Sequential whose outputs are tapped at the published positions (counted from 1)."""
+def sequential(backbone: str, features: dict[str, torch.Tensor]) -> torch.nn.Sequential:
+    """The convolutional part of torchvision's classifier, with these weights."""
     nn = torch.nn
     layers: list[nn.Module] = []
     if backbone == "alex":
-        taps = (2, 5, 8, 10, 12)
         for index, (before, after, size) in ALEX.items():
             if index in (3, 6):
                 layers.append(nn.MaxPool2d(3, 2))
             layers += [nn.Conv2d(before, after, size, 4 if index == 0 else 1, {11: 2, 5: 2, 3: 1}[size]), nn.ReLU()]
     else:
-        taps = (4, 9, 16, 23, 30)
         before = 3
         for width in VGG_WIDTHS:
             if width == "M":
@@ -54,8 +55,16 @@ def reference(backbone: str, features: dict, linear: dict, a: torch.Tensor, b: t
             else:
                 layers += [nn.Conv2d(before, int(width), 3, padding=1), nn.ReLU()]
                 before = int(width)
+    layers.append(nn.MaxPool2d(3 if backbone == "alex" else 2, 2))
     network = nn.Sequential(*layers)
     network.load_state_dict({name.removeprefix("features."): value for name, value in features.items()})
+    return network
+
+
+def reference(backbone: str, features: dict, linear: dict, a: torch.Tensor, b: torch.Tensor) -> float:
+    """A torch.nn.Sequential whose outputs are tapped at the published positions (counted from 1)."""
+    taps = (2, 5, 8, 10, 12) if backbone == "alex" else (4, 9, 16, 23, 30)
+    network = sequential(backbone, features)
 
     def tapped(image: torch.Tensor) -> list[torch.Tensor]:
         x = image.permute(2, 0, 1)[None] * 2 - 1
@@ -87,6 +96,25 @@ def test_lpips_is_the_published_sum(backbone: str) -> None:
     batch = network(torch.stack([a, b, b]), torch.stack([b, b, a]))
     torch.testing.assert_close(batch, torch.stack([distance, distance * 0, distance]), rtol=1e-4, atol=1e-6)
     assert float(network(a, b, rescale=False)) != pytest.approx(float(distance), rel=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["alex", "vgg"])
+def test_torchmetrics_gives_the_same(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the authors' own linear layers, which torchmetrics carries, and the same random convolutions."""
+    published = pytest.importorskip("torchmetrics.functional.image.lpips")
+    features, _ = weights(backbone)
+    monkeypatch.setattr(published, "_get_tv_model_features", lambda name, pretrained: sequential(backbone, features))
+    theirs = published._LPIPS(net=backbone)
+    file = Path(published.__file__).parent / "lpips_models" / f"{backbone}.pth"
+    linear = read_checkpoint_tensors(file)
+    assert set(linear) == {f"lin{index}.model.1.weight" for index in range(5)}
+    assert recognise_file(file) == f"lpips-{backbone}"
+    ours = Lpips(backbone, features, linear, where=str(file))
+    a, b = torch.rand(2, 3, 64, 80, 3, generator=torch.Generator().manual_seed(5))
+    planes = a.permute(0, 3, 1, 2), b.permute(0, 3, 1, 2)
+    for rescale in (True, False):
+        expected = theirs(*planes, normalize=rescale).flatten()
+        torch.testing.assert_close(ours(a, b, rescale=rescale), expected, rtol=2e-5, atol=1e-7)
 
 
 def test_a_weight_of_ones_changes_little_and_an_empty_half_nothing() -> None:

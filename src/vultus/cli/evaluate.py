@@ -25,6 +25,8 @@ def evaluate(
     lpips: Literal["alex", "vgg"] = "alex",
     lpips_rescale: bool = True,
     keypoints: bool = False,
+    identity: Path | None = None,
+    expression: Path | None = None,
     heat_maps: bool = True,
     worst: int = 6,
     overwrite: bool = False,
@@ -51,6 +53,8 @@ def evaluate(
         lpips: Network under LPIPS.
         lpips_rescale: Bring pictures to -1..1 for LPIPS, its own way; without, 0..1, as in GaussianAvatars' figures.
         keypoints: Measure the distance of face points (AKD), with MediaPipe.
+        identity: Weights of ArcFace (backbone.pth): measure how alike the faces are (CSIM), aligned by MediaPipe.
+        expression: Weights of DECA (deca_model.tar): measure the distance of expression coefficients (AED), likewise.
         heat_maps: Write a picture of the error for every picture.
         worst: Rows in the sheet of worst frames; 0: no sheet.
         overwrite: Replace an evaluation of something else in OUTPUT.
@@ -71,6 +75,8 @@ def evaluate(
         lpips=lpips,
         lpips_rescale=lpips_rescale,
         keypoints=keypoints,
+        identity=identity,
+        expression=expression,
         heat_maps=heat_maps,
         worst=worst,
         overwrite=overwrite,

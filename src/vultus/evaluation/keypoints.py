@@ -37,7 +37,7 @@ def keypoint_distance(
         return None
     face = max(wanted, key=lambda face: face.width)
     other = min(found, key=lambda other: float(np.abs(np.subtract(other.box, face.box)).sum()))
-    first, second = _ibug(face), _ibug(other)
+    first, second = ibug_points(face), ibug_points(other)
     if first is None or second is None:
         return None
     distances = np.linalg.norm(first - second, axis=-1)
@@ -48,6 +48,7 @@ def keypoint_distance(
     return KeypointDistance(pixels, pixels / eyes) if eyes > 0 else None
 
 
-def _ibug(face: Face) -> Float32[np.ndarray, "68 2"] | None:
+def ibug_points(face: Face) -> Float32[np.ndarray, "68 2"] | None:
+    """iBUG's 68 points (pixels) of a face, None where it has another set of points."""
     points = mp478_to_ibug70(face.points) if face.set_name == "mp478" else face.points
     return points[:_POINTS, :2] if face.set_name in ("mp478", "ibug68", "ibug70") else None

@@ -77,7 +77,7 @@ def read_checkpoint_tensors(path: str | Path) -> dict[str, Tensor]:
         raise VultusError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # what a hostile or foreign file makes the loader raise is not documented
         raise VultusError(f"{path}: is not a checkpoint of tensors: {str(error)[:120]}") from error
-    for wrapper in ("model", "state_dict", "params"):
+    for wrapper in ("model", "state_dict", "params", "E_flame"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict):
@@ -85,6 +85,12 @@ def read_checkpoint_tensors(path: str | Path) -> dict[str, Tensor]:
     return {
         str(name).removeprefix("module."): value for name, value in content.items() if isinstance(value, torch.Tensor)
     }
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """A network's tensors by name, from a PyTorch checkpoint or a safetensors file. Raises VultusError."""
+    is_plain = Path(path).suffix.lower() == ".safetensors"
+    return read_tensors(path) if is_plain else read_checkpoint_tensors(path)
 
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -3,16 +3,17 @@ learned weights of channels. The networks' weights are the user's own files."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vultus.networks.classifiers import ALEXNET, VGG16, Convolution, features_at
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _VGG_FACE_MEAN = (129.186279, 104.762382, 93.593964)
-_VGG_TAPS = (1, 6, 11, 18, 25)
+_VGG_TAPS = (0, 5, 10, 17, 24)
 _LEVEL_WEIGHTS = (0.1, 0.1, 1.0, 1.0, 1.0)
 _VGG_SHARE = 0.5
 
@@ -24,45 +25,33 @@ def imagenet_normalized(image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H
 
 
 class AlexNetFeatures(nn.Module):
-    """AlexNet's five convolutions (torchvision's order); features after each ReLU. Keys `slice1.0` … `slice5.10`."""
+    """AlexNet's five convolutions; features after each ReLU. Keys `slice1.0` … `slice5.10`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.slice1 = _named({"0": nn.Conv2d(3, 64, 11, stride=4, padding=2), "1": nn.ReLU()})
-        self.slice2 = _named({"2": nn.MaxPool2d(3, 2), "3": nn.Conv2d(64, 192, 5, padding=2), "4": nn.ReLU()})
-        self.slice3 = _named({"5": nn.MaxPool2d(3, 2), "6": nn.Conv2d(192, 384, 3, padding=1), "7": nn.ReLU()})
-        self.slice4 = _named({"8": nn.Conv2d(384, 256, 3, padding=1), "9": nn.ReLU()})
-        self.slice5 = _named({"10": nn.Conv2d(256, 256, 3, padding=1), "11": nn.ReLU()})
+        for number, layer in enumerate(ALEXNET, start=1):
+            self.add_module(f"slice{number}", nn.ModuleDict({str(layer.index): layer.module()}))
+        self._of = {layer: f"slice{number}.{layer.index}" for number, layer in enumerate(ALEXNET, start=1)}
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C h w"]]:
-        x, features = imagenet_normalized(image), []
-        for part in (self.slice1, self.slice2, self.slice3, self.slice4, self.slice5):
-            x = part(x)
-            features.append(x)
-        return features
+        taps = [layer.index for layer in ALEXNET]
+        return features_at(imagenet_normalized(image), ALEXNET, taps, lambda layer, x: self._layer(layer)(x))
+
+    def _layer(self, layer: Convolution) -> nn.Module:
+        return self.get_submodule(self._of[layer])
 
 
 class VggFaceFeatures(nn.Module):
-    """VGG-16's convolutions with VGG-Face's normalisation; features after relu1_1, 2_1, 3_1, 4_1, 5_1."""
+    """VGG-16's convolutions with VGG-Face's normalisation; features after relu1_1, 2_1, 3_1, 4_1, 5_1. Keys
+    `network.0` … `network.28`."""
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-            for _ in range(count):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-                channels = width
-            layers.append(nn.MaxPool2d(2, 2))
-        self.network = nn.Sequential(*layers)
+        self.network = nn.ModuleDict({str(layer.index): layer.module() for layer in VGG16})
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C h w"]]:
-        x, features = 255 * image - image.new_tensor(_VGG_FACE_MEAN)[:, None, None], []
-        for index, layer in zip(range(_VGG_TAPS[-1] + 1), self.network, strict=False):
-            x = layer(x)
-            if index in _VGG_TAPS:
-                features.append(x)
-        return features
+        planes = 255 * image - image.new_tensor(_VGG_FACE_MEAN)[:, None, None]
+        return features_at(planes, VGG16, _VGG_TAPS, lambda layer, x: self.network[str(layer.index)](x))
 
 
 def feature_distance(a: Float[Tensor, "B C H W"], b: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
@@ -97,7 +86,3 @@ class PerceptualDistance(nn.Module):
 
 def _unit(features: Tensor) -> Tensor:
     return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)
-
-
-def _named(layers: dict[str, nn.Module]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(layers))

@@ -8,7 +8,6 @@ linear layers those of the authors' files (`lin0.model.1.weight` ...).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.errors import VultusError
+from vultus.networks.classifiers import ALEXNET, VGG16, Convolution, features_at
 
 Backbone = Literal["alex", "vgg"]
 
@@ -23,43 +23,9 @@ _MEAN, _DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _EPSILON = 1e-10
 
 
-@dataclass(frozen=True)
-class _Convolution:
-    """A convolution with a ReLU after it; a maximum over `pool` pixels (stride 2) before it, where that is not 0."""
-
-    index: int
-    channels: tuple[int, int]
-    size: int = 3
-    stride: int = 1
-    padding: int = 1
-    pool: int = 0
-    is_feature: bool = False
-
-
-_LAYERS: dict[str, tuple[_Convolution, ...]] = {
-    "alex": (
-        _Convolution(0, (3, 64), 11, 4, 2, is_feature=True),
-        _Convolution(3, (64, 192), 5, 1, 2, pool=3, is_feature=True),
-        _Convolution(6, (192, 384), pool=3, is_feature=True),
-        _Convolution(8, (384, 256), is_feature=True),
-        _Convolution(10, (256, 256), is_feature=True),
-    ),
-    "vgg": (
-        _Convolution(0, (3, 64)),
-        _Convolution(2, (64, 64), is_feature=True),
-        _Convolution(5, (64, 128), pool=2),
-        _Convolution(7, (128, 128), is_feature=True),
-        _Convolution(10, (128, 256), pool=2),
-        _Convolution(12, (256, 256)),
-        _Convolution(14, (256, 256), is_feature=True),
-        _Convolution(17, (256, 512), pool=2),
-        _Convolution(19, (512, 512)),
-        _Convolution(21, (512, 512), is_feature=True),
-        _Convolution(24, (512, 512), pool=2),
-        _Convolution(26, (512, 512)),
-        _Convolution(28, (512, 512), is_feature=True),
-    ),
-}
+# The layers whose features count.
+_LAYERS = {"alex": ALEXNET, "vgg": VGG16}
+_TAPS = {"alex": (0, 3, 6, 8, 10), "vgg": (2, 7, 14, 21, 28)}
 LEAST_SIDE = {"alex": 31, "vgg": 16}
 """Smaller images have no last feature."""
 
@@ -80,15 +46,15 @@ class Lpips:
         self, backbone: Backbone, features: Mapping[str, Tensor], linear: Mapping[str, Tensor], where: str = "LPIPS"
     ) -> None:
         self.backbone = backbone
-        self._convolutions = [
-            (
-                layer,
-                _weight(features, f"features.{layer.index}.weight", _kernel_shape(layer), where),
+        layers = _LAYERS[backbone]
+        self._weights = {
+            layer: (
+                _weight(features, f"features.{layer.index}.weight", layer.kernel_shape, where),
                 _weight(features, f"features.{layer.index}.bias", (layer.channels[1],), where),
             )
-            for layer in _LAYERS[backbone]
-        ]
-        widths = [layer.channels[1] for layer in _LAYERS[backbone] if layer.is_feature]
+            for layer in layers
+        }
+        widths = [layer.channels[1] for layer in layers if layer.index in _TAPS[backbone]]
         self._linear = [
             _weight(linear, f"lin{index}.model.1.weight", (1, width, 1, 1), where) for index, width in enumerate(widths)
         ]
@@ -134,24 +100,17 @@ class Lpips:
         planes = image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2)
         planes = 2 * planes - 1 if rescale else planes
         mean, deviation = (planes.new_tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
-        planes, found = (planes - mean) / deviation, []
-        for layer, kernel, bias in self._convolutions:
-            if layer.pool:
-                planes = torch.nn.functional.max_pool2d(planes, layer.pool, stride=2)
-            planes = torch.nn.functional.conv2d(
-                planes, kernel.to(planes), bias.to(planes), stride=layer.stride, padding=layer.padding
-            ).relu()
-            if layer.is_feature:
-                found.append(planes)
-        return found
+        return features_at((planes - mean) / deviation, _LAYERS[self.backbone], _TAPS[self.backbone], self._convolve)
+
+    def _convolve(self, layer: Convolution, planes: Tensor) -> Tensor:
+        kernel, bias = self._weights[layer]
+        return torch.nn.functional.conv2d(
+            planes, kernel.to(planes), bias.to(planes), stride=layer.stride, padding=layer.padding
+        )
 
 
 def _normalised(features: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
     return features / (features.square().sum(1, keepdim=True).clamp_min(1e-20).sqrt() + _EPSILON)
-
-
-def _kernel_shape(layer: _Convolution) -> tuple[int, ...]:
-    return (layer.channels[1], layer.channels[0], layer.size, layer.size)
 
 
 def _weight(weights: Mapping[str, Tensor], name: str, shape: tuple[int, ...], where: str) -> Tensor:

@@ -18,7 +18,6 @@ from vultus.files import (
     read_npy,
     read_object_npy,
     read_pickle,
-    read_tensors,
     sha256_of,
     tensor_shapes,
 )
@@ -27,7 +26,7 @@ from vultus.workflows.asset_list import ASSETS, BY_KEY, Asset
 
 _MAX_FILES = 20_000
 _MAX_DEPTH = 5
-_SUFFIXES = {".npz", ".npy", ".pkl", ".mat", ".pt", ".pth", ".txt", ".obj", ".ckpt", ".safetensors"}
+_SUFFIXES = {".npz", ".npy", ".pkl", ".mat", ".pt", ".pth", ".tar", ".txt", ".obj", ".ckpt", ".safetensors"}
 # Of other publishers' tensors by name: shapes that all have to be there.
 _NETWORKS: dict[str, dict[str, tuple[int, ...]]] = {
     "gagavatar": {"head_base": (5023, 256), "base_model.dino_model.cls_token": (1, 1, 768)},
@@ -36,6 +35,8 @@ _NETWORKS: dict[str, dict[str, tuple[int, ...]]] = {
     "vgg16": {"features.0.weight": (64, 3, 3, 3), "features.17.weight": (512, 256, 3, 3)},
     "lpips-alex": {"lin0.model.1.weight": (1, 64, 1, 1), "lin4.model.1.weight": (1, 256, 1, 1)},
     "lpips-vgg": {"lin0.model.1.weight": (1, 64, 1, 1), "lin4.model.1.weight": (1, 512, 1, 1)},
+    "arcface": {"conv1.weight": (64, 3, 3, 3), "fc.weight": (512, 25088), "features.weight": (512,)},
+    "deca": {"encoder.conv1.weight": (64, 3, 7, 7), "layers.2.weight": (236, 1024)},
 }
 _FLAME_VERTICES = 5023
 
@@ -113,7 +114,7 @@ def recognise_file(file: Path) -> str | None:
                 from vultus.heads.bfm.matlab import read_matlab
 
                 key = "bfm" if {"meanshape", "idBase", "exBase", "tri", "keypoints"} <= set(read_matlab(file)) else None
-            case ".pt" | ".pth" | ".ckpt":
+            case ".pt" | ".pth" | ".ckpt" | ".tar":
                 key = _network_key({name: tuple(value.shape) for name, value in read_checkpoint_tensors(file).items()})
             case ".safetensors":
                 key = _network_key(tensor_shapes(file))
@@ -124,11 +125,6 @@ def recognise_file(file: Path) -> str | None:
     except VultusError:
         key = None
     return key or _by_name(file)
-
-
-def read_weights(file: Path) -> dict[str, Any]:
-    """A network's tensors by name, from a PyTorch checkpoint or a safetensors file. Raises VultusError."""
-    return read_tensors(file) if file.suffix.lower() == ".safetensors" else read_checkpoint_tensors(file)
 
 
 def convert_asset(found: Found, folder: str | Path) -> Path | None:

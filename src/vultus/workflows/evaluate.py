@@ -31,7 +31,8 @@ class EvaluateRequest:
     line at which the head model ends. most: at most so many pictures per protocol, evenly spread; 0: all. tracked:
     render trained instants with tracked, not with fine-tuned, head parameters. networks: folder with LPIPS' weights.
     lpips, lpips_rescale: its backbone, and whether its input is brought to [−1, 1]. keypoints: measure AKD, with
-    MediaPipe. heat_maps: write an error picture per picture. worst: how many frames the sheet has. overwrite: replace
+    MediaPipe. identity, expression: files with the weights of ArcFace and of DECA, to compare faces with; MediaPipe
+    finds them. heat_maps: write an error picture per picture. worst: how many frames the sheet has. overwrite: replace
     an evaluation of something else.
     """
 
@@ -46,6 +47,8 @@ class EvaluateRequest:
     lpips: Literal["alex", "vgg"] = "alex"
     lpips_rescale: bool = True
     keypoints: bool = False
+    identity: Path | None = None
+    expression: Path | None = None
     heat_maps: bool = True
     worst: int = 6
     overwrite: bool = False
@@ -69,8 +72,8 @@ def evaluate(
         instruments: the caller's own, such as a face-recognition network. LPIPS and keypoints are added as requested.
 
     Raises:
-        VultusError: no picture belongs to the protocol, a picture cannot be read, the networks' folder lacks LPIPS'
-            weights, or `output` holds another evaluation.
+        VultusError: no picture belongs to the protocol, a picture cannot be read, weights are missing or of another
+            network, or `output` holds another evaluation.
     """
     from vultus.evaluation.comparisons import MaskRule, avatar_comparisons
     from vultus.evaluation.protocols import PROTOCOLS
@@ -193,8 +196,9 @@ def load_lpips(folder: Path, backbone: Literal["alex", "vgg"] = "alex") -> Lpips
     Raises:
         VultusError: one of the two is not there, or damaged.
     """
+    from vultus.files import read_weights
     from vultus.networks.lpips import Lpips
-    from vultus.workflows.assets import read_weights, recognise_file
+    from vultus.workflows.assets import recognise_file
 
     if not folder.is_dir():
         raise VultusError(f"{folder}: is not a folder; give one with the weights that LPIPS needs")
@@ -256,18 +260,31 @@ def _completed(given: Instruments | None, request: EvaluateRequest) -> tuple[Ins
     if made.perceptual is None and request.networks is not None:
         network = load_lpips(request.networks, request.lpips)
         made = replace(made, perceptual=PerceptualSettings(network, request.lpips_rescale))
-    if made.detector is None and request.keypoints:
-        from vultus.tracking.detectors import mediapipe_detector
-
-        made = replace(made, detector=mediapipe_detector())
+    if request.keypoints or request.identity is not None or request.expression is not None:
+        made = _with_faces(made, request)
     weights = f"{_BACKBONES[request.lpips][1]} and of LPIPS' linear layers"
     needs = {
         "LPIPS": (made.perceptual, f"needs the weights of {weights} in a folder: --networks FOLDER"),
         "AKD": (made.detector, "needs MediaPipe; ask for it with --keypoints"),
-        "identity similarity": (made.identity, "needs a face-recognition network, as Instruments.identity in Python"),
-        "expression distance": (made.expression, "needs an expression network, as Instruments.expression in Python"),
+        "identity similarity": (made.identity, "needs the weights of ArcFace: --identity FILE"),
+        "expression distance": (made.expression, "needs the weights of DECA: --expression FILE"),
     }
     return made, {name: why for name, (instrument, why) in needs.items() if instrument is None}
+
+
+def _with_faces(made: Instruments, request: EvaluateRequest) -> Instruments:
+    """With what needs faces to be found; all of it shares one detector."""
+    from vultus.evaluation.face_networks import load_arcface, load_deca
+    from vultus.tracking.detectors import mediapipe_detector
+
+    detector = made.detector or mediapipe_detector()
+    if request.keypoints:
+        made = replace(made, detector=detector)
+    if made.identity is None and request.identity is not None:
+        made = replace(made, identity=load_arcface(request.identity, detector))
+    if made.expression is None and request.expression is not None:
+        made = replace(made, expression=load_deca(request.expression, detector))
+    return made
 
 
 def _beside(subject: Path) -> Path:
