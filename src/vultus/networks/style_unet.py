@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vultus.networks.modulated import SLOPE, StyledConv, ToRgb, activate, scaled
+from vultus.networks.style_unet_fast import FastStyleUNet
 
 _WIDTHS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
 """Channels of the generator by resolution; the UNet has half of them."""
@@ -109,6 +110,7 @@ class StyleUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.out_size = out_size
+        self._fast: FastStyleUNet | None = None
         generator = {size: max(8, round(width * narrow)) for size, width in _WIDTHS.items()}
         unet = {size: max(4, width // 2) for size, width in generator.items()}
         if in_size > out_size:
@@ -161,8 +163,24 @@ class StyleUNet(nn.Module):
     def forward(
         self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "B O out out"]:
-        """The image. Without `generator` the stored noise is used, so that the same input gives the same image."""
+        """The image. Without `generator` the stored noise is used, so that the same input gives the same image.
+
+        On the CPU in float32, and where no gradients are wanted, the same is computed in a faster way.
+        """
+        precise = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if generator is None and precise and not torch.is_grad_enabled():
+            return self.fast().logits(x).sigmoid_()
         return self.logits(x, generator).sigmoid()
+
+    def fast(self) -> FastStyleUNet:
+        """This network made ready for images on the CPU without gradients; kept until a weight changes."""
+        if self._fast is None or not self._fast.is_of(self):
+            self._fast = FastStyleUNet(self)
+        return self._fast
+
+    def __getstate__(self) -> dict[str, object]:
+        # A copy makes its own: what is kept refers to this network's weights.
+        return {**self.__dict__, "_fast": None}
 
 
 class _UnitLength(nn.Module):
