@@ -156,20 +156,24 @@ class StyleUNet(nn.Module):
     def logits(
         self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "B O out out"]:
-        """The image before its sigmoid."""
+        """The image before its sigmoid. Without `generator` the stored noise is used, so that the same input gives the
+        same image. On the CPU in float32, and where no gradients are wanted, it is computed in a faster way."""
+        precise = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if generator is None and precise and not torch.is_grad_enabled():
+            return self.fast().logits(x)
+        return self.plain_logits(x, generator)
+
+    def plain_logits(
+        self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "B O out out"]:
+        """`logits`, layer by layer, on any device and with gradients."""
         code, conditions = self.encode(x)
         return self.stylegan_decoder(code, conditions, generator)
 
     def forward(
         self, x: Float[Tensor, "B C H W"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "B O out out"]:
-        """The image. Without `generator` the stored noise is used, so that the same input gives the same image.
-
-        On the CPU in float32, and where no gradients are wanted, the same is computed in a faster way.
-        """
-        precise = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if generator is None and precise and not torch.is_grad_enabled():
-            return self.fast().logits(x).sigmoid_()
+        """The image."""
         return self.logits(x, generator).sigmoid()
 
     def fast(self) -> FastStyleUNet:

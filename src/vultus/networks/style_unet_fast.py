@@ -1,6 +1,6 @@
 """`StyleUNet` for looking at: the same images faster, on the CPU and without gradients.
 
-The function is that of `StyleUNet.logits`, up to rounding. What differs is how it is computed:
+The function is that of `StyleUNet.plain_logits`, up to rounding. What differs is how it is computed:
 
 - channels last, the layout in which oneDNN's convolutions run at the processor's peak;
 - scales of the style, demodulation and the gain √2 go into a layer's weights where those are fewer than its pixels, and
@@ -68,7 +68,7 @@ class FastStyleUNet:
         return self.network is network and self._state == _state(network)
 
     def logits(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B O out out"]:
-        """What `StyleUNet.logits` gives with the stored noise."""
+        """What `StyleUNet.plain_logits` gives with the stored noise."""
         return torch.cat([self._one(image[None]) for image in x])
 
     def _one(self, x: Float[Tensor, "1 C H W"]) -> Float[Tensor, "1 O out out"]:
@@ -77,7 +77,7 @@ class FastStyleUNet:
         if min(x.shape[-2:]) < network.out_size:
             x = nn.functional.interpolate(x, (network.out_size,) * 2, mode="bilinear", align_corners=False)
         if isinstance(network.conv_body_first, nn.ModuleList):
-            convolution, down = network.conv_body_first
+            convolution, down = tuple[Any, Any](network.conv_body_first)
             x = self._block(_activated(self._conv(convolution, x)), down)
         else:
             x = _activated(self._conv(network.conv_body_first, x))
