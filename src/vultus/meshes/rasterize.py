@@ -7,6 +7,9 @@ tensor algebra, so that colours and positions interpolated with them have gradie
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.util
+from collections.abc import Callable
 from ctypes import byref, c_float, c_int32, c_int64, c_void_p
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -21,6 +24,7 @@ from vultus.errors import VultusError
 
 NEAR = 0.01
 """Surfaces closer to the camera than this (metres) are not drawn."""
+_UNUSABLE = "the camera cannot be used: its matrices hold numbers that are not finite, or focal length 0"
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,14 @@ def rasterize_mesh(
     faces: Int[Tensor, "F 3"],
     camera: Camera,
     *,
-    backend: Literal["auto", "cpu", "reference"] = "auto",
+    backend: Literal["auto", "cpu", "cuda", "reference"] = "auto",
 ) -> MeshRaster:
     """Draw a mesh through a camera: both sides of every face, nearest first, the lower face index where equally near.
 
     vertices in world coordinates (metres); batches of vertices and cameras broadcast. Faces with a vertex that is not
-    finite, or with the same vertex twice, are left out. Drawn on the CPU wherever the tensors are; the result is where
-    the vertices are. Raises VultusError for faces that name missing vertices and for cameras that cannot be used.
+    finite, or with the same vertex twice, are left out. The result is where the vertices are. auto: cuda for vertices
+    on a GPU if Warp is installed, else the CPU, to which tensors are copied. Raises VultusError for faces that name
+    missing vertices, for cameras that cannot be used and for backends that cannot run here.
     """
     if camera.width <= 0 or camera.height <= 0:
         raise VultusError(f"the camera's image size is {camera.width} x {camera.height}; both must be at least 1")
@@ -75,19 +80,54 @@ def rasterize_mesh(
         batch = torch.broadcast_shapes(vertices.shape[:-2], camera.batch_shape)
     except RuntimeError as error:
         raise VultusError(f"batches of vertices and cameras do not fit together: {error}") from None
-    if backend == "auto":
-        backend = "cpu" if kernels.status().available else "reference"
-    draw = _draw_compiled if backend == "cpu" else draw_reference
-    device, faces = vertices.device, faces.cpu()
-    positions = vertices.detach().float().cpu().expand(*batch, -1, -1).reshape(batch.numel(), *vertices.shape[-2:])
-    views = camera.world_to_camera.detach().float().cpu().expand(*batch, 4, 4).reshape(-1, 4, 4)
-    Ks = camera.K.detach().float().cpu().expand(*batch, 3, 3).reshape(-1, 3, 3)
-    images = []
-    for position, view, K in zip(positions, views, Ks, strict=True):
-        images.append(draw(position, faces, replace(camera, world_to_camera=view, K=K)))
-    size = (camera.height, camera.width)
-    if not images:
+    if not batch.numel():
         raise VultusError("the batch of cameras or meshes is empty; there is no image to draw")
+    positions = vertices.detach().float().expand(*batch, -1, -1).reshape(batch.numel(), *vertices.shape[-2:])
+    views = camera.world_to_camera.detach().float().expand(*batch, 4, 4).reshape(-1, 4, 4)
+    Ks = camera.K.detach().float().expand(*batch, 3, 3).reshape(-1, 3, 3)
+    draw = _implementation(_choose(vertices) if backend == "auto" else backend)
+    return draw(positions, faces, replace(camera, world_to_camera=views, K=Ks), batch)
+
+
+Implementation = Callable[[Float[Tensor, "B V 3"], Int[Tensor, "F 3"], Camera, torch.Size], MeshRaster]
+"""Draws meshes through as many cameras; the last argument is the shape that both are flattened from."""
+
+
+def _choose(vertices: Tensor) -> str:
+    if vertices.is_cuda and importlib.util.find_spec("warp") is not None:
+        return "cuda"
+    return "cpu" if kernels.status().available else "reference"
+
+
+def _implementation(backend: str) -> Implementation:
+    if backend == "cpu":
+        return functools.partial(_draw_each, _draw_compiled)
+    if backend == "reference":
+        return functools.partial(_draw_each, draw_reference)
+    if backend != "cuda":
+        raise VultusError(f"unknown mesh rasteriser {backend!r}; choose auto, cpu, cuda or reference")
+    if importlib.util.find_spec("warp") is None:
+        raise VultusError("the cuda backend of meshes needs Warp: pip install 'vultus[cuda]' (an NVIDIA GPU)")
+    from vultus.meshes.cuda import draw_on_gpu
+
+    return draw_on_gpu
+
+
+def _draw_each(
+    draw: Callable[[Tensor, Tensor, Camera], MeshRaster],
+    vertices: Float[Tensor, "B V 3"],
+    faces: Int[Tensor, "F 3"],
+    camera: Camera,
+    batch: torch.Size,
+) -> MeshRaster:
+    """One image after the other on the CPU."""
+    device, faces = vertices.device, faces.cpu()
+    views, Ks = camera.world_to_camera.cpu(), camera.K.cpu()
+    images = [
+        draw(position, faces, replace(camera, world_to_camera=view, K=K))
+        for position, view, K in zip(vertices.cpu(), views, Ks, strict=True)
+    ]
+    size = (camera.height, camera.width)
     return MeshRaster(
         torch.stack([image.face_ids for image in images]).reshape(*batch, *size).to(device),
         torch.stack([image.barycentric for image in images]).reshape(*batch, *size, 3).to(device),
@@ -118,15 +158,14 @@ def _draw_compiled(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], ca
     if error == 1:
         raise MemoryError("the mesh rasteriser ran out of memory")
     if error:
-        raise VultusError("the camera cannot be used: its matrices hold numbers that are not finite, or focal length 0")
+        raise VultusError(_UNUSABLE)
     return raster
 
 
 def draw_reference(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], camera: Camera) -> MeshRaster:
     """The same by brute force: every pixel against every face, one face after the other, in float64."""
     view, K = camera.world_to_camera.double(), camera.K.double()
-    if not bool(view.isfinite().all() and K.isfinite().all() and (K[0, 0] * K[1, 1] != 0)):
-        raise VultusError("the camera cannot be used: its matrices hold numbers that are not finite, or focal length 0")
+    refuse_unusable(view, K)
     points = vertices.double() @ view[:3, :3].T + view[:3, 3]
     y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
     rays = pixel_rays(x.double(), y.double(), K)
@@ -146,6 +185,13 @@ def draw_reference(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], ca
         barycentric[nearer] = (weights / total[..., None])[nearer].float()
     depth[face_ids < 0] = 0
     return MeshRaster(face_ids, barycentric, depth)
+
+
+def refuse_unusable(views: Float[Tensor, "*B 4 4"], Ks: Float[Tensor, "*B 3 3"]) -> None:
+    """Raises VultusError for matrices that are not finite and for focal length 0."""
+    focal = Ks[..., 0, 0] * Ks[..., 1, 1]
+    if not bool(views.isfinite().all() and Ks.isfinite().all() and (focal != 0).all()):
+        raise VultusError(_UNUSABLE)
 
 
 def pixel_rays(x: Tensor, y: Tensor, K: Float[Tensor, "*#B 3 3"]) -> Float[Tensor, "*B 3"]:

@@ -12,7 +12,7 @@ namespace {
 
 const int64_t MOMENT_FLOATS_AT_ONCE = int64_t(1) << 22;  // unless one tile needs more
 
-enum { ROWS_AHEAD = 8 };
+enum { ROWS_AHEAD = 8, FEATURES_AHEAD = 4 };
 
 struct BackTask {
   const SplatScene* scene;
@@ -153,15 +153,16 @@ void backward_direct(const BackTask& k, int tile, Batch& batch) {
 // lanes of a job change nothing and with many channels should cost nothing.
 struct Blended {
   enum { AT_ONCE = 4, MOST = BATCH * (TILE * TILE + AT_ONCE) + 16 };  // pairs of a Gaussian: a multiple of AT_ONCE
-  uint16_t lanes[BATCH * BLOCKS + 1];  // of a job that changed its pixel
-  alignas(64) float weight[BATCH * BLOCKS + 1][W], before[BATCH * BLOCKS + 1][W];
+  uint8_t jobs[BATCH];  // per Gaussian, those that changed a pixel
+  uint16_t job[BATCH * BLOCKS + 1], lanes[BATCH * BLOCKS + 1];  // of these: their place in the batch, the lanes they changed
+  alignas(64) float before[BATCH * BLOCKS + 1][W];  // of these: the transmittance in these lanes, 0 in the others
   uint8_t pixel[MOST];  // block * W + lane
   float pair_weight[MOST], seen[MOST];
   int first[BATCH + 1];  // pair of a Gaussian
 };
 
-// Blends a batch's jobs. Those that change no pixel are dropped.
-void blend_jobs(Batch& batch, int count, V alpha_max, float* transmittance, int stride, Blended& x) {
+// Blends a batch's jobs.
+void blend_jobs(const Batch& batch, int count, V alpha_max, float* transmittance, int stride, Blended& x) {
   const V zero = splat(0.f);
   int kept = 0, n = 0;
   for (int g = 0, j = 0; g < count; g++) {
@@ -169,14 +170,11 @@ void blend_jobs(Batch& batch, int count, V alpha_max, float* transmittance, int 
     x.first[g] = n;
     for (const int last = j + batch.jobs[g]; j < last; j++) {
       const int block = batch.block[j];
-      const V raw = load(batch.alpha[j]);
-      const Step step = blend(raw, alpha_max, transmittance + block * stride);
-      const unsigned lanes = bits(gt(step.weight, zero));
-      batch.block[kept] = batch.block[j];
-      batch.place[kept] = batch.place[j];
-      store(batch.alpha[kept], raw);
-      store(x.weight[kept], step.weight);
-      store(x.before[kept], step.before);
+      const Step step = blend(load(batch.alpha[j]), alpha_max, transmittance + block * stride);
+      const M changed = gt(step.weight, zero);
+      const unsigned lanes = bits(changed);
+      store(x.before[kept], keep(changed, step.before));
+      x.job[kept] = uint16_t(j);
       x.lanes[kept] = uint16_t(lanes);
       kept += lanes != 0;
       pack(x.pair_weight + n, step.weight, lanes);
@@ -187,8 +185,10 @@ void blend_jobs(Batch& batch, int count, V alpha_max, float* transmittance, int 
         n += __builtin_popcount(byte);
       }
     }
-    batch.jobs[g] = uint8_t(kept - before);
-    for (; n % Blended::AT_ONCE; n++) x.pixel[n] = x.pixel[n - 1], x.pair_weight[n] = 0.f;
+    x.jobs[g] = uint8_t(kept - before);
+    // Filled up with pairs of weight 0, without a branch, because their number cannot be predicted.
+    for (int i = 0; i < Blended::AT_ONCE - 1; i++) x.pixel[n + i] = x.pixel[x.first[g]], x.pair_weight[n + i] = 0.f;
+    n = (n + Blended::AT_ONCE - 1) / Blended::AT_ONCE * Blended::AT_ONCE;
   }
   x.first[count] = n;
 }
@@ -273,24 +273,28 @@ void backward_wide(const BackTask& k, int tile, Batch& batch, Blended& x, float*
     blend_jobs(batch, count, alpha_max, pixels, 2 * W, x);
     float* products = out + MOMENTS + EXTRA;
     for (int g = 0; g < count; g++) {
-      if (!batch.jobs[g]) continue;
+      if (g + FEATURES_AHEAD < count)
+        prefetch_row(features_of(s, st, ids[first + g + FEATURES_AHEAD], batch.index[g + FEATURES_AHEAD]), padded);
+      if (!x.jobs[g]) continue;
       const float* f = features_of(s, st, ids[first + g], batch.index[g]);
       prefetch_sums(products, k.columns);
       add_products(x, g, f, cotangents, padded, products);
       products += k.columns;
     }
     // In a loop of its own, because what the products have stored last is still on its way.
-    for (int g = 0, j = 0; g < count; g++) {
-      if (!batch.jobs[g]) continue;
+    for (int g = 0, i = 0; g < count; g++) {
+      if (!x.jobs[g]) continue;
       V total[MOMENTS + EXTRA];
-      UNROLLED for (int i = 0; i < MOMENTS + EXTRA; i++) total[i] = zero;
+      UNROLLED for (int m = 0; m < MOMENTS + EXTRA; m++) total[m] = zero;
       const float* seen_by_pair = x.seen + x.first[g];
-      for (const int last = j + batch.jobs[g]; j < last; j++) {
+      for (const int last = i + x.jobs[g]; i < last; i++) {
+        const int j = x.job[i];
         float* slot = pixels + batch.block[j] * 2 * W + W;
-        const V raw = load(batch.alpha[j]), weight = load(x.weight[j]), seen = unpack(seen_by_pair, x.lanes[j]);
-        seen_by_pair += __builtin_popcount(x.lanes[j]);
-        const Step step = {smaller(raw, alpha_max), load(x.before[j]), weight, gt(weight, zero)};
-        const V z = fma(weight, seen, load(slot));
+        const V raw = load(batch.alpha[j]), alpha = smaller(raw, alpha_max), before = load(x.before[i]);
+        const Step step = {alpha, before, alpha * before, gt(before, zero)};
+        const V seen = unpack(seen_by_pair, x.lanes[i], step.open);
+        seen_by_pair += __builtin_popcount(x.lanes[i]);
+        const V z = fma(step.weight, seen, load(slot));
         store(slot, z);
         add_moments<ABS>(batch, j, step, raw, alpha_max, seen, z, total);
       }

@@ -52,6 +52,22 @@ bool colors_finite(const SplatScene& s, int64_t i) {
   return zero == 0.f;
 }
 
+// Those of the Gaussians first ... first + lanes - 1 in `wanted` (bits) that have no other colours than finite ones.
+unsigned with_finite_colors(const SplatScene& s, int64_t first, int lanes, unsigned wanted) {
+  const int n = s.sh_degree < 0 ? s.channels : 3 * s.sh_stored;
+  unsigned found = 0;
+  if (n * W <= 64 && lanes == W) {  // a bit for every number
+    uint64_t numbers = 0;
+    for (int k = 0; k < n; k++) numbers |= uint64_t(bits(finite(loadu(s.colors + first * n + k * W)))) << (k * W);
+    const uint64_t all = (uint64_t(1) << n) - 1;
+    for (int l = 0; l < W; l++) found |= unsigned((numbers >> (l * n) & all) == all) << l;
+    return found & wanted;
+  }
+  for (int l = 0; l < lanes; l++)
+    if (wanted >> l & 1) found |= unsigned(colors_finite(s, first + l)) << l;
+  return found;
+}
+
 // Tiles [x0, x1) x [y0, y1), and half the box of alpha >= ALPHA_CUTOFF in whole pixels.
 struct Extents {
   alignas(64) int32_t x0[W], x1[W], y0[W], y1[W], rx[W], ry[W];
@@ -100,7 +116,8 @@ ChunkSummary project_chunk(const SplatScene& s, const State& st, SplatImage& ima
     Projected o;
     load_shapes(s, group, last, shapes);
     const M drawable = project(s, st.view, shapes, o);
-    const unsigned bright = bits(both(drawable, ge(o.opacity, splat(ALPHA_CUTOFF))));
+    const int used = last - group < W ? int(last - group) : int(W);
+    const unsigned bright = with_finite_colors(s, group, used, bits(both(drawable, ge(o.opacity, splat(ALPHA_CUTOFF)))));
     const V zero = splat(0.f), lo = log2(larger(o.opacity, splat(ALPHA_CUTOFF)));  // of the bright ones; log2 takes no others
     // alpha >= ALPHA_CUTOFF within sqrt(2 ln(opacity / cutoff)) standard deviations
     const V sigmas = smaller(root(larger((lo - splat(LOG2_CUTOFF)) * splat(2.f / LOG2E), zero)), splat(TIGHT_SIGMAS));
@@ -114,9 +131,9 @@ ChunkSummary project_chunk(const SplatScene& s, const State& st, SplatImage& ima
                                 splat(-0.5f) * nb / na, keep(finite(o.z), o.z)};
     alignas(64) float lanes[COLUMNS][W];
     for (int c = 0; c < COLUMNS; c++) store(lanes[c], columns[c]);
-    for (int l = 0; l < W && group + l < last; l++) {
+    for (int l = 0; l < used; l++) {
       const int64_t i = group + l;
-      bool drawn = (bright >> l & 1) && colors_finite(s, i);
+      bool drawn = bright >> l & 1;
       if (drawn && s.inria_extent) cut_as_inria(s, o, l, e);
       drawn = drawn && (e.on_image >> l & 1);
       image.radii[2 * i] = drawn ? e.rx[l] : 0;
@@ -133,7 +150,12 @@ ChunkSummary project_chunk(const SplatScene& s, const State& st, SplatImage& ima
       r.x = lanes[X][l], r.y = lanes[Y][l], r.lo = lanes[LO][l], r.vertex = lanes[VERTEX][l];
       r.na = lanes[NA][l], r.nb = lanes[NB][l], r.nc = lanes[NC][l];
       if (st.direct) {
-        color_of(s, st.view, i, r.f);
+        if (s.sh_degree >= 0) {
+          color_of(s, st.view, i, r.f);
+        } else {  // always as many, because a copy of a few would be a call
+          const float* color = s.colors + i * s.channels;
+          UNROLLED for (int c = 0; c < DIRECT_CHANNELS; c++) r.f[c] = color[c < s.channels ? c : 0];
+        }
         if (st.with_depth) r.f[s.channels] = lanes[Z][l];
       }
       const uint32_t key = depth_key(lanes[Z][l]);
