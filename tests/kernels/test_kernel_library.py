@@ -155,6 +155,18 @@ def test_a_failing_compiler_is_reported_and_leaves_the_old_library(tmp_path, mon
         build.build(target)
 
 
+def test_on_windows_only_a_compiler_that_was_named_or_the_wheel_is_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(build.sys, "platform", "win32")
+    monkeypatch.setattr(build.shutil, "which", lambda name: str(tmp_path / name))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None)
+    assert build.find_compiler() is None
+    monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: object())
+    assert build.find_compiler() == [sys.executable, "-m", "ziglang", "c++"]
+    monkeypatch.setenv("CXX", "clang++ -O3")
+    assert build.find_compiler() == ["clang++", "-O3"]
+
+
 @pytest.mark.slow
 def test_the_zig_wheel_builds_a_library_that_draws_the_same(tmp_path, monkeypatch):
     pytest.importorskip("ziglang")

@@ -80,6 +80,7 @@ CASES = [
     (300_000, 256, 3, 0.002, True),
     (100_000, 256, 20, 0.004, True),
     (40_000, 512, 3, 5.0, False),  # each covers the whole image: 41 million entries, more than are kept at once
+    pytest.param(1_000_000, 1024, 3, 0.001, True, marks=pytest.mark.slow),
 ]
 
 

@@ -1,7 +1,7 @@
 """Compile the kernel library: `python -m vultus.kernels.build` puts it beside this file.
 
 Uses only the standard library, because the package build runs it in an environment without any other package. The
-compiler is $CXX, else c++, g++ or clang++ on the path, else the `ziglang` wheel.
+compiler is $CXX, else (not on Windows) c++, g++ or clang++ on the path, else the `ziglang` wheel.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def find_compiler() -> list[str] | None:
     """The command of a C++ compiler on this machine, or None."""
     if os.environ.get("CXX"):
         return shlex.split(os.environ["CXX"])
-    for name in ("c++", "g++", "clang++"):
-        if path := shutil.which(name):
-            return [path]
+    if sys.platform != "win32":  # where those that are found make libraries that need the compiler's own
+        for name in ("c++", "g++", "clang++"):
+            if path := shutil.which(name):
+                return [path]
     if importlib.util.find_spec("ziglang") is not None:
         return [sys.executable, "-m", "ziglang", "c++"]
     return None
