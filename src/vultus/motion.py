@@ -143,9 +143,14 @@ def retarget(
 
     Expression: difference to the source's neutral added to the target's. Rotations: the rotation from the source's
     neutral, applied after the target's, `R = R_target0 · (R_source0ᵀ · R_source)`. Translation: displacement times
-    `translation_gain` (ratio of the two heads' sizes). Identity, scale and offset are the target's.
+    `translation_gain` (ratio of the two heads' sizes). Offset: where the source's moves, its difference to the
+    neutral's is added to the target's. Identity and scale are the target's.
     """
-    joints = {}
+    joints, offset = {}, target_neutral.offset
+    if params.offset is not None and source_neutral.offset is not None:
+        away = params.offset - source_neutral.offset
+        if bool(away.any()):
+            offset = away if offset is None else offset + away
     for name in {*params.joints, *source_neutral.joints, *target_neutral.joints}:
         moved = rotation_between(
             axis_angle_to_matrix(source_neutral.joint(name)), axis_angle_to_matrix(params.joint(name))
@@ -156,4 +161,5 @@ def retarget(
         expression=target_neutral.expression + expression_gain * (params.expression - source_neutral.expression),
         joints=joints,
         translation=target_neutral.translation + translation_gain * (params.translation - source_neutral.translation),
+        offset=offset,
     )

@@ -27,6 +27,7 @@ def animate(
     neutral_at: float | None = None,
     driver_fps: float | None = None,
     retrack: bool = False,
+    picture_driver: Path | None = None,
 ) -> None:
     """Move an avatar by a video, a photo, a motion file, ARKit weights or a built-in motion; write an MP4.
 
@@ -53,6 +54,8 @@ def animate(
         neutral_at: Seconds from the driver's start at which its face is at rest; default: found in the driver.
         driver_fps: Frames per second of a track that does not say.
         retrack: Track the driver again even if it was tracked before.
+        picture_driver: Folder or file of a one-shot network trained with --picture-code: what the face does is taken
+            from the driver's pictures by it, not from the head model's coefficients.
     """
     from vultus.animation import Retargeting, load_driver
     from vultus.avatars import load
@@ -60,6 +63,7 @@ def animate(
     from vultus.exports.video import VideoStyle, write_frames
     from vultus.exports.video import animate as write_video
     from vultus.heads.load import load_head
+    from vultus.workflows.train_oneshot import pictured
 
     style = VideoStyle(
         size=size,
@@ -75,6 +79,8 @@ def animate(
     origin = None if driver_head is None else load_head(driver_head)
     with progress_bars() as progress:
         motion = load_driver(driver, opened.head, made_with=origin, retrack=retrack, fps=driver_fps, progress=progress)
+        if picture_driver is not None:
+            motion = pictured(motion, picture_driver, opened.head)
         write = write_video if output.suffix else write_frames
         write(opened, motion, output, style, progress=progress)
     print(f"animation      {output}")

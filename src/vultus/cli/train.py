@@ -33,6 +33,7 @@ def train(
     perceptual: Path | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     device: str = "cpu",
+    picture_code: int = 0,
 ) -> None:
     """Train an avatar from a capture that `vultus track` made (or a GaussianAvatars export), or a one-shot network
     from captures of many people.
@@ -71,6 +72,8 @@ def train(
         perceptual: oneshot: a file with the networks of the perceptual loss (GAGAvatar.pt); default: without that loss.
         precision: oneshot: what the networks compute in.
         device: oneshot: cpu or cuda.
+        picture_code: oneshot: also train a small encoder that drives by pictures instead of the head model's
+            coefficients, with a code of this length (32 is a good one); 0: none.
     """
     from vultus.cli.terminal import progress_bars
     from vultus.workflows.train import TrainRequest, train_avatar
@@ -91,6 +94,7 @@ def train(
             head=head,
             dinov2=dinov2,
             perceptual=perceptual,
+            picture_code=picture_code,
         )
         with progress_bars() as progress:
             train_oneshot(capture, output, asked, progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +11,7 @@ from vultus.errors import VultusError
 from vultus.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from vultus.animation import Driver
     from vultus.avatars.oneshot import Frames, OneShotModel
     from vultus.heads.model import HeadModel
 
@@ -33,6 +34,8 @@ class OneShotRequest:
     head: str | None = None
     dinov2: Path | None = None
     perceptual: Path | None = None
+    picture_code: int = 0
+    """Length of the code by which pictures drive, 0: the head model's coefficients do."""
 
 
 def train_oneshot(
@@ -59,6 +62,7 @@ def train_oneshot(
         seed=request.seed,
         quirks=request.quirks,
         precision=request.precision,
+        picture_code=request.picture_code,
     )
     return train(
         frames,
@@ -92,7 +96,7 @@ def _open(folder: Path, head: HeadModel | None, size: int, hold_out: int) -> tup
     return trained, Subset(whole, rest.chosen)
 
 
-_ONLY_ONESHOT = ("batch", "hold_out_people", "quirks", "dinov2", "perceptual", "precision", "device")
+_ONLY_ONESHOT = ("batch", "hold_out_people", "quirks", "dinov2", "perceptual", "precision", "device", "picture_code")
 _SHARED = ("head", "preset", "steps", "seed")
 
 
@@ -104,6 +108,24 @@ def check_options(method: str, given: Mapping[str, object]) -> None:
             raise VultusError(f"--{name.replace('_', '-')} has no meaning for the method {method}; leave it out")
         if name == "preset" and value != "paper" and (value == "small") != (method == "oneshot"):
             raise VultusError(f"the method {method} has no preset {value!r}")
+
+
+def pictured(driver: Driver, network: Path, head: HeadModel) -> Driver:
+    """A driver of footage with what its face does taken from the pictures, by a network with a picture driver
+    (`avatars.oneshot.picture_motion`).
+
+    Raises:
+        VultusError: the driver has no pictures, or the network no picture driver or another head model.
+    """
+    from vultus.avatars.oneshot import load_model, picture_motion
+
+    if driver.capture is None:
+        raise VultusError(f"{driver.name}: has no pictures to be driven by; give a video, a photo or a capture")
+    model, about = load_model(network)
+    if about.fingerprint not in ("", head.fingerprint):
+        raise VultusError(f"{network}: was trained with the head model {about.head}, the avatar is on {head.name}")
+    motion = picture_motion(model.picture_driver, driver.capture, head, model.architecture.image_size)
+    return replace(driver, motion=motion)
 
 
 def usable_device(name: str) -> str:

@@ -8,6 +8,7 @@ from vultus.avatars.oneshot.head_space import require_skinned
 from vultus.avatars.oneshot.model import OneShotModel
 from vultus.avatars.oneshot.options import CLEAN, RELEASED, Architecture, Parts, Quirks
 from vultus.avatars.oneshot.photo import avatar_of_photo
+from vultus.avatars.oneshot.picture_driver import PictureDriver, picture_motion
 from vultus.avatars.oneshot.settings import LossWeights, OneShotSettings, preset
 from vultus.avatars.oneshot.task import measure
 from vultus.avatars.oneshot.train import train
@@ -27,6 +28,7 @@ __all__ = [
     "OneShotModel",
     "OneShotSettings",
     "Parts",
+    "PictureDriver",
     "Quirks",
     "Subset",
     "avatar_of_photo",
@@ -37,6 +39,7 @@ __all__ = [
     "load_model",
     "measure",
     "open_captures",
+    "picture_motion",
     "preset",
     "require_skinned",
     "save_model",

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vultus.avatars.oneshot.head_space import head_vertices, require_skinned
+from vultus.avatars.oneshot.head_space import at_rest, head_vertices, require_skinned
 from vultus.avatars.oneshot.options import UNITS
 from vultus.errors import VultusError
 from vultus.heads.model import HeadModel, SkinnedHead
@@ -75,7 +75,8 @@ class MemoryFrames:
 
 @dataclass(frozen=True)
 class Batch:
-    """Sources and what they are to become. Images NCHW in [0, 1]; vertices in native units."""
+    """Sources and what they are to become. Images NCHW in [0, 1]; vertices, and those of the same people at rest, in
+    native units."""
 
     source: Float[Tensor, "B 3 S S"]
     source_transform: Float[Tensor, "B 3 4"]
@@ -83,6 +84,7 @@ class Batch:
     vertices: Float[Tensor, "B V 3"]
     transform: Float[Tensor, "B 3 4"]
     box: Float[Tensor, "B 4"]
+    rest: Float[Tensor, "B V 3"]
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})
@@ -122,8 +124,10 @@ def held_out_pairs(clips: Sequence[Sequence[int]], *, crossed: bool = False) -> 
 def collate(frames: Frames, pairs: Sequence[tuple[int, int]], source_size: int, image_size: int) -> Batch:
     """The tensors of pairs of frames; pictures are resampled to the network's sizes where they have others."""
     sources, targets = ([frames.frame(pair[side]) for pair in pairs] for side in (0, 1))
+    head = require_skinned(frames.head)
     with torch.no_grad():
-        vertices = torch.stack([head_vertices(require_skinned(frames.head), frame.params) for frame in targets]) * UNITS
+        vertices = torch.stack([head_vertices(head, frame.params) for frame in targets]) * UNITS
+        rest = torch.stack([head_vertices(head, at_rest(head, frame.params)) for frame in targets]) * UNITS
     return Batch(
         source=_pictures(sources, source_size),
         source_transform=torch.stack([frame.transform for frame in sources]),
@@ -131,6 +135,7 @@ def collate(frames: Frames, pairs: Sequence[tuple[int, int]], source_size: int, 
         vertices=vertices,
         transform=torch.stack([frame.transform for frame in targets]),
         box=torch.stack([frame.box for frame in targets]),
+        rest=rest,
     )
 
 

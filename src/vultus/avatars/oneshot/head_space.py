@@ -30,6 +30,11 @@ def without_pose(head: SkinnedHead, params: HeadParams) -> HeadParams:
     return replace(params, joints=joints, translation=torch.zeros_like(params.translation))
 
 
+def at_rest(head: SkinnedHead, params: HeadParams) -> HeadParams:
+    """The same person without expression and with every joint at rest."""
+    return replace(without_pose(head, params), expression=torch.zeros_like(params.expression), joints={})
+
+
 def head_vertices(head: SkinnedHead, params: HeadParams) -> Float[Tensor, "*B V 3"]:
     """The mesh with expression, jaw and eyes but the skull at rest, metres. `head.head_to_world` moves it."""
     return head.pose(without_pose(head, params)).vertices

@@ -18,6 +18,7 @@ from vultus.avatars.oneshot.encoder import ImageEncoder
 from vultus.avatars.oneshot.generators import Attributes, ConvGSGenerator, LinearGSGenerator, harmonic_embedding
 from vultus.avatars.oneshot.geometry import feature_plane, lift, metres_to_native, transform_to_camera
 from vultus.avatars.oneshot.options import UNITS, Architecture
+from vultus.avatars.oneshot.picture_driver import PictureDriver
 from vultus.cameras import Camera
 from vultus.images.resample import resize
 from vultus.networks.style_unet import StyleUNet
@@ -69,6 +70,7 @@ class OneShotModel(nn.Module):
         self.gs_generator_l0 = ConvGSGenerator(architecture)
         self.gs_generator_l1 = ConvGSGenerator(architecture)
         self.upsampler = neural_renderer(architecture)
+        self.picture_driver = PictureDriver(architecture) if architecture.picture_code else None
         self.precision: torch.dtype | None = None
         """What the networks compute in; geometry and splatting always use 32 bits. None: their own."""
 
@@ -112,6 +114,13 @@ class OneShotModel(nn.Module):
         """Images of splats with the head model's driven vertices (native units) in native cameras."""
         camera = metres_to_native(transform_to_camera(transform, self.architecture.image_size))
         return draw(splats, vertices, camera, self.upsampler, self.architecture, generator, self.precision)
+
+    def driven(self, picture: Float[Tensor, "B 3 S T"], rest: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
+        """The head model's vertices where driving pictures want them, from those at rest; native units."""
+        assert self.picture_driver is not None
+        with autocast(picture.device, self.precision):
+            code = self.picture_driver(picture)
+        return rest + self.picture_driver.displacements(code.float())
 
     def forward(
         self,

@@ -11,6 +11,8 @@ from vultus.splats import INRIA, RasterSettings
 
 UNITS = 5.0
 """The network's length unit is 1/5 m: the published one calls head models in metres times five."""
+DRIVER_SIZE = 64
+"""Side of the picture that a picture driver looks at."""
 FOCAL = 12.0
 """Focal length of its pictures in units of half the image's side."""
 
@@ -59,7 +61,9 @@ class Architecture:
     channels: of a splat, the first three being red, green and blue. hidden, vertex_hidden: widths in the generators.
     style, style_layers, narrow: of the neural renderer (`StyleUNet`). largest: bound of every standard deviation,
     native units. shortcuts: not of the published method: lifted splats start with the picture's colours, and the neural
-    renderer with the splats' own red, green and blue, so that both learn only what has to change."""
+    renderer with the splats' own red, green and blue, so that both learn only what has to change. picture_code: not of
+    the published method: length of the code by which a picture drives (`picture_driver`); 0: the head model's
+    coefficients do."""
 
     vertices: int = 5023
     source_size: int = 518
@@ -77,6 +81,7 @@ class Architecture:
     narrow: float = 1.0
     largest: float = 0.05
     shortcuts: bool = False
+    picture_code: int = 0
     quirks: Quirks = field(default_factory=Quirks)
     parts: Parts = field(default_factory=Parts)
 
@@ -94,6 +99,8 @@ class Architecture:
             raise VultusError("every size of a one-shot network must be positive, with at least 3 channels")
         if self.shortcuts and self.quirks.lifted_colors != "rgb":
             raise VultusError("shortcuts need lifted_colors rgb: the released quirk spoils the colours they start with")
+        if self.picture_code < 0:
+            raise VultusError(f"picture_code is {self.picture_code}; choose 0 (no picture driver) or a length")
         if not (0 < self.narrow <= 1 and self.largest > 0):
             raise VultusError(f"narrow {self.narrow} must lie in (0, 1] and largest {self.largest} be positive")
 

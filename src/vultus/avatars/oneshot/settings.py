@@ -14,13 +14,15 @@ PresetName = Literal["paper", "small"]
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the losses: of the whole image, of the face box, of lifting, and of the perceptual distance in the
-    face box (which needs its networks' weights)."""
+    """Weights of the losses: of the whole image, of the face box, of lifting, of the perceptual distance in the face
+    box (which needs its networks' weights), and of how far a picture driver puts vertices from where the head model
+    has them (mean absolute difference, native units)."""
 
     image: float = 1.0
     box: float = 1.0
     lifting: float = 1.0
     perceptual: float = 0.01
+    driver: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,11 @@ def preset(
     quirks: Literal["released", "clean"] | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     parts: Parts | None = None,
+    picture_code: int = 0,
 ) -> OneShotSettings:
     """Settings of the paper's network or of the small one, for a head model of so many vertices.
+
+    picture_code: train a picture driver with a code of this length along (32 is a good one); 0: none.
 
     Raises:
         VultusError: an unknown name, or an impossible number.
@@ -123,7 +128,7 @@ def preset(
     for what, value in (("steps", steps), ("batch", batch)):
         if value is not None and value < 1:
             raise VultusError(f"{what} is {value}; it must be at least 1")
-    architecture = replace(settings.architecture, vertices=vertices)
+    architecture = replace(settings.architecture, vertices=vertices, picture_code=picture_code)
     if quirks is not None:
         chosen = RELEASED if quirks == "released" else CLEAN
         architecture = replace(architecture, quirks=chosen, shortcuts=architecture.shortcuts and quirks == "clean")

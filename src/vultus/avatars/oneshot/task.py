@@ -23,6 +23,8 @@ _LATEST = "latest."
 """Weights of the last step in checkpoints, beside the averaged ones."""
 _VALIDATED = 16
 """Pairs that are looked at while training, as published."""
+_GAINS = (0.6, 1.4)
+"""Of red, green and blue of driving pictures, while training."""
 _GRAY = (0.299, 0.587, 0.114)
 
 
@@ -83,8 +85,11 @@ class OneShotTask:
         noise = None
         if settings.noise == "drawn":
             noise = step_generator(settings.seed, step, rank() + 1, device=self._device)
-        drawn, lifted = self.model(batch.source, batch.source_transform, batch.vertices, batch.transform, noise)
+        vertices = driven_vertices(self.model, batch, generator)
+        drawn, lifted = self.model(batch.source, batch.source_transform, vertices, batch.transform, noise)
         terms = self._terms(drawn, lifted, batch, generator)
+        if vertices is not batch.vertices and settings.weights.driver:
+            terms["driver"] = settings.weights.driver * (vertices - batch.vertices).abs().mean()
         with torch.no_grad():
             quality = float(psnr(drawn.fine.clamp(0, 1).movedim(1, -1), batch.target.movedim(1, -1)).mean())
         figures = {name: float(term.detach()) for name, term in terms.items()}
@@ -152,6 +157,20 @@ class OneShotTask:
         }
 
 
+def driven_vertices(
+    model: OneShotModel, batch: Batch, generator: torch.Generator | None = None
+) -> Float[Tensor, "B V 3"]:
+    """The targets' vertices: the head model's, or where the network has a picture driver, what it makes of the targets'
+    pictures. With `generator` their colours change at random first, so that skin and light say nothing."""
+    if model.picture_driver is None:
+        return batch.vertices
+    picture = batch.target
+    if generator is not None:
+        gain = torch.rand(len(picture), 3, 1, 1, generator=generator) * (_GAINS[1] - _GAINS[0]) + _GAINS[0]
+        picture = (picture * gain.to(picture)).clamp(0, 1)
+    return model.driven(picture, batch.rest)
+
+
 def measure(
     model: OneShotModel, frames: Frames, count: int | None = _VALIDATED, *, crossed: bool = False
 ) -> dict[str, float]:
@@ -164,7 +183,8 @@ def measure(
         for pair in held_out_pairs(frames.clips, crossed=crossed)[:count]:
             batch = collate(frames, [pair], architecture.source_size, architecture.image_size)
             batch = batch.to(model.head_base.device)
-            drawn, _ = model(batch.source, batch.source_transform, batch.vertices, batch.transform)
+            vertices = driven_vertices(model, batch)
+            drawn, _ = model(batch.source, batch.source_transform, vertices, batch.transform)
             fine, target = (image.clamp(0, 1).movedim(1, -1).cpu() for image in (drawn.fine, batch.target))
             qualities.append(psnr(fine, target))
             similarities.append(ssim((fine * weights).sum(-1, True), (target * weights).sum(-1, True)))
