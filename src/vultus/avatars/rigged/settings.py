@@ -18,7 +18,8 @@ StrategyName = Literal["default", "mcmc"]
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of Adam. `position` falls to `position_end` over the run, both times `position_scale`."""
+    """Learning rates of Adam. `position` falls to `position_end` over the run; `left` is the share of all others that
+    is left at the end, where they fall in the same way."""
 
     position: float = 0.005
     position_end: float = 0.00005
@@ -31,6 +32,7 @@ class Rates:
     """Joint rotations of the training frames."""
     translation: float = 1e-6
     expression: float = 1e-3
+    left: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class RiggedSettings:
     after which each further degree is used; sh_frame: what their directions refer to, "world" as published or
     "triangle": before one camera a head that turns changes its colours like one that is seen from elsewhere.
     largest: bound of every standard deviation as a share of the head's height; None: unbounded.
+    inset: how far below the surface its Gaussians begin, in pixels of the pictures: blurred by the rasteriser, those of
+    an outline reach beyond it. antialiased: what is thinner than a pixel covers it only in part (see `RasterSettings`), so that outlines, where many
+    Gaussians are seen from the side, do not grow by a pixel; other programs that draw the avatar must do the same.
     coarse: share of the steps, at the start, at half resolution. crop: draw only the part of a picture that the head is
     in. cut_neck: believe pictures only near the head model. shoulders: below the mouth believe all of them, and cover
     what they show beyond the model's bust. posture: learn from a video how the bust moves with the head.
@@ -101,6 +106,8 @@ class RiggedSettings:
     sh_every: int = 1000
     sh_frame: ShFrame = "world"
     largest: float | None = None
+    inset: float = 0.0
+    antialiased: bool = False
     coarse: float = 0.0
     crop: bool = True
     cut_neck: bool = False
@@ -228,8 +235,12 @@ _FAST = replace(
     preset="fast",
     steps=6000,
     posture=False,
+    inset=0.8,
+    antialiased=True,
+    coarse=0.2,
     sh_degree=1,
     sh_every=1500,
+    rates=replace(_MONOCULAR.rates, pose=1e-4, translation=1e-5, left=0.1),
     weights=replace(_ONE_VIEW, anchor=0.1, tracked=0.1, eyes=1.0, mouth=1.0),
     densify=replace(_MONOCULAR.densify, start=500, stop=4500, every=250, limit=60_000),
     mcmc=replace(_MONOCULAR.mcmc, start=500, stop=5000, limit=60_000),

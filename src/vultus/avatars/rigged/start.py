@@ -32,7 +32,7 @@ from vultus.heads.measures import head_height
 from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.images.masks import erode
 from vultus.motion import HeadParams
-from vultus.splats import SH_C0, Gaussians, rgb_to_sh0
+from vultus.splats import SH_C0, VULTUS, Gaussians, rgb_to_sh0
 from vultus.tracking.torso import bust_share
 from vultus.training import step_generator
 
@@ -56,6 +56,7 @@ class Start:
     bust: Float[Tensor, "N"]
     beyond: Bool[Tensor, "N"]
     skin: Float[Tensor, "N"]
+    level: Float[Tensor, "N"]
     extent: float
 
 
@@ -80,8 +81,11 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         extent = camera_extent(capture, views)
     posture = posture_of(capture, head, views) if settings.posture else None
     largest = None if settings.largest is None else settings.largest * head_height(head, rest)
-    about: dict[str, Any] = {"largest": largest, "posture": posture, "sh_frame": settings.sh_frame}
+    raster = replace(VULTUS, antialiased=settings.antialiased)
+    about: dict[str, Any] = {"raster": raster, "largest": largest, "posture": posture, "sh_frame": settings.sh_frame}
     avatar = RiggedAvatar(head, rest, camera, splats, **about)
+    if surface and settings.inset:
+        _sink(avatar, settings.inset * _pixel_size(capture, views))
     count = avatar.count
     anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
     bust, skin = torch.zeros(count), torch.zeros(count)
@@ -120,7 +124,9 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
     beyond = torch.arange(avatar.count) >= count
     if not settings.bind:
         avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
-    return Start(avatar, anchor, trust, rigid, hold, bust, beyond, skin, extent)
+    level = torch.zeros(avatar.count)
+    level[:count] = avatar.means.detach()[:count, 1]
+    return Start(avatar, anchor, trust, rigid, hold, bust, beyond, skin, level, extent)
 
 
 def camera_extent(capture: Capture, views: list[View]) -> float:
@@ -128,6 +134,24 @@ def camera_extent(capture: Capture, views: list[View]) -> float:
     centers = torch.stack([capture.camera(view).center for view in views])
     extent = 1.1 * float((centers - centers.mean(0)).norm(dim=-1).max())
     return extent if extent > 1e-3 else 1.0
+
+
+def _pixel_size(capture: Capture, views: list[View]) -> float:
+    """Median width (metres) of what a pixel shows of the head."""
+    sizes = []
+    for view in views[:: max(1, len(views) // 64)]:
+        camera = capture.camera(view)
+        depth = camera.to_camera(capture.motion.params[view.timestep].translation)[..., 2]
+        sizes.append(depth / camera.K[0, 0])
+    return float(torch.stack(sizes).median())
+
+
+def _sink(avatar: RiggedAvatar, depth: float) -> None:
+    """Move all Gaussians that far (metres) below the surface."""
+    assert avatar.binding is not None
+    with torch.no_grad():
+        size = avatar.frames(avatar.rest).scale[avatar.binding]
+        avatar.means[:, 1:2] -= depth / size.clamp_min(1e-6)
 
 
 def _views_of_shoulders(capture: Capture, views: list[View]) -> list[View]:

@@ -48,6 +48,7 @@ class RiggedTask:
         bust: how far they go with the bust (0 to 1).
         beyond: which show what the head model does not reach; they may be far from their triangles.
         skin: how far they are skin whose colour the pictures show (0 to 1).
+        level: height above the triangle (triangle sizes) at which they should stay.
     """
 
     name = "train"
@@ -68,12 +69,14 @@ class RiggedTask:
         bust: Float[Tensor, "N"],
         beyond: Bool[Tensor, "N"],
         skin: Float[Tensor, "N"],
+        level: Float[Tensor, "N"],
     ) -> None:
         self.avatar, self.settings, self.extent = avatar, settings, extent
         self._capture, self._views, self._supervision = capture, views, supervision
         self._fitted = FittedMotion(capture.motion)
         self._fits = settings.finetune and settings.bind
         self._kept = {"anchor": anchor, "trust": trust, "rigid": rigid, "hold": hold, "bust": bust, "beyond": beyond}
+        self._kept["level"] = level
         if settings.weights.drift:
             self._kept |= {f"first.{name}": getattr(avatar, name).detach().clone() for name in _SHAPE}
         self._turned: TurnedViews | None = None
@@ -110,6 +113,7 @@ class RiggedTask:
         groups = [group for group in groups if group["params"][0].numel()]
         if self._fits:
             groups += self._fitted.groups(rates)
+        self._rates = {str(group["name"]): group["lr"] for group in groups}
         self._adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"adam": self._adam}
 
@@ -158,7 +162,7 @@ class RiggedTask:
         if weights.scale:
             total = total + weights.scale * losses.scale_loss(scales, visible, weights.scale_threshold)
         if weights.normal:
-            total = total + weights.normal * (self._kept["rigid"] * avatar.means[:, 1].abs()).mean()
+            total = total + weights.normal * (self._kept["rigid"] * (avatar.means[:, 1] - self._kept["level"]).abs()).mean()
         if weights.stretch:
             total = total + weights.stretch * losses.stretch_loss(scales)
         if weights.opacity:
@@ -250,10 +254,9 @@ class RiggedTask:
 
     def _set_rates(self, step: int) -> None:
         settings = self.settings
-        position = self._position_rate(step)
+        share = settings.rates.left ** (min(step, settings.steps) / settings.steps)
         for group in self._adam.param_groups:
-            if group["name"] == "means":
-                group["lr"] = position
+            group["lr"] = self._position_rate(step) if group["name"] == "means" else share * self._rates[group["name"]]
         self.avatar.active_degree = active_degree(step, settings.sh_degree, settings.sh_every)
 
     def _position_rate(self, step: int) -> float:

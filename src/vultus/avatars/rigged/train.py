@@ -74,6 +74,7 @@ def train(
         bust=start.bust,
         beyond=start.beyond,
         skin=start.skin,
+        level=start.level,
     )
     source = capture.source
     loop = LoopSettings(
