@@ -14,7 +14,7 @@ def train(
     output: Annotated[Path, arg(aliases=["-o"])],
     *,
     head: str | None = None,
-    preset: Literal["photo", "monocular", "multiview", "fast", "paper", "small"] | None = None,
+    preset: Literal["photo", "monocular", "fast", "paper", "small"] | None = None,
     steps: int | None = None,
     schedule_scale: float | None = None,
     background: Literal["white", "black"] | tuple[float, float, float] | None = None,
@@ -48,9 +48,9 @@ def train(
         capture: Folder of the capture.
         output: Folder of the run.
         head: Head model the capture was made with: path of a FLAME model file or folder; default: the built-in one.
-        preset: photo, monocular or multiview (default: by the number of frames and cameras), fast (many cameras, a
-            quarter of the steps) or paper (the published method: 600,000 steps, made for a GPU). oneshot: small
-            (default; can be trained without a GPU) or paper.
+        preset: photo, monocular or fast (one picture, one camera, several; default: what fits the capture), or paper
+            (the published method: 600,000 steps, made for a GPU). oneshot: small (default; can be trained without a
+            GPU) or paper.
         steps: Training steps; default: the preset's.
         schedule_scale: Instead of STEPS: multiply everything of the preset that counts steps by this.
         background: Colour behind the head in training: white, black, or three numbers in 0..1; default: the preset's.

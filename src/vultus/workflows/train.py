@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class TrainRequest:
     """What `train_avatar` may be asked for; None takes the preset's value."""
 
-    preset: Literal["photo", "monocular", "multiview", "fast", "paper"] | None = None
+    preset: Literal["photo", "monocular", "fast", "paper"] | None = None
     steps: int | None = None
     schedule_scale: float | None = None
     """Multiplies every constant of the preset that counts steps; instead of `steps`."""

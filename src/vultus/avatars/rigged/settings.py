@@ -12,7 +12,7 @@ from vultus.avatars.rigged.model import ShFrame
 from vultus.errors import VultusError
 
 Background = Literal["white", "black", "varied"] | tuple[float, float, float]
-PresetName = Literal["photo", "monocular", "multiview", "fast", "paper"]
+PresetName = Literal["photo", "monocular", "fast", "paper"]
 StrategyName = Literal["default", "mcmc"]
 
 
@@ -84,9 +84,9 @@ class RiggedSettings:
     after which each further degree is used; sh_frame: what their directions refer to, "world" as published or
     "triangle": before one camera a head that turns changes its colours like one that is seen from elsewhere.
     largest: bound of every standard deviation as a share of the head's height; None: unbounded.
-    inset: how far below the surface its Gaussians begin, in pixels of the pictures: blurred by the rasteriser, those of
-    an outline reach beyond it. antialiased: what is thinner than a pixel covers it only in part (see `RasterSettings`), so that outlines, where many
-    Gaussians are seen from the side, do not grow by a pixel; other programs that draw the avatar must do the same.
+    inset: how far below the surface its Gaussians begin, in pixels of the pictures: blurred as they are drawn, they
+    would reach beyond its outline. antialiased: what is thinner than a pixel covers it only in part, or else outlines,
+    where many Gaussians are seen from the side, grow; whatever draws the avatar must do the same.
     coarse: share of the steps, at the start, at half resolution. crop: draw only the part of a picture that the head is
     in. cut_neck: believe pictures only near the head model. shoulders: below the mouth believe all of them, and cover
     what they show beyond the model's bust. posture: learn from a video how the bust moves with the head.
@@ -247,12 +247,9 @@ _FAST = replace(
     checkpoint_every=500,
 )
 
-_MULTIVIEW = replace(scaled(_FAST, 4), preset="multiview")
-
 _PRESETS: dict[str, RiggedSettings] = {
     "photo": _PHOTO,
     "monocular": _MONOCULAR,
-    "multiview": _MULTIVIEW,
     "fast": _FAST,
     "paper": _PAPER,
 }
@@ -268,8 +265,8 @@ def preset(
     bind: bool = True,
     strategy: StrategyName = "default",
 ) -> RiggedSettings:
-    """Settings for one photo, a video of one camera, many cameras (`fast` in a quarter of `multiview`'s steps), or
-    `paper`, the published method's own values.
+    """Settings for one photo, a video of one camera, several cameras (`fast`), or `paper`, the published method's own
+    values.
 
     Either `steps` or `schedule_scale` makes training shorter or longer: see `scaled`.
 

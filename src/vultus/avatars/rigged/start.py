@@ -85,7 +85,7 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
     about: dict[str, Any] = {"raster": raster, "largest": largest, "posture": posture, "sh_frame": settings.sh_frame}
     avatar = RiggedAvatar(head, rest, camera, splats, **about)
     if surface and settings.inset:
-        _sink(avatar, settings.inset * _pixel_size(capture, views))
+        _sink(avatar, settings.inset * _pixel_size(avatar, capture, views))
     count = avatar.count
     anchor, trust, rigid, hold = torch.full((count, 3), 0.5), *(torch.ones(count) for _ in range(3))
     bust, skin = torch.zeros(count), torch.zeros(count)
@@ -136,13 +136,14 @@ def camera_extent(capture: Capture, views: list[View]) -> float:
     return extent if extent > 1e-3 else 1.0
 
 
-def _pixel_size(capture: Capture, views: list[View]) -> float:
+def _pixel_size(avatar: RiggedAvatar, capture: Capture, views: list[View]) -> float:
     """Median width (metres) of what a pixel shows of the head."""
     sizes = []
-    for view in views[:: max(1, len(views) // 64)]:
+    for view in views[:: max(1, len(views) // _VIEWS_TO_PAINT_FROM)]:
         camera = capture.camera(view)
-        depth = camera.to_camera(capture.motion.params[view.timestep].translation)[..., 2]
-        sizes.append(depth / camera.K[0, 0])
+        with torch.no_grad():
+            depth = camera.to_camera(avatar.vertices(capture.motion.params[view.timestep]))[:, 2]
+        sizes.append(depth.median() / camera.K[0, 0])
     return float(torch.stack(sizes).median())
 
 

@@ -162,7 +162,9 @@ class RiggedTask:
         if weights.scale:
             total = total + weights.scale * losses.scale_loss(scales, visible, weights.scale_threshold)
         if weights.normal:
-            total = total + weights.normal * (self._kept["rigid"] * (avatar.means[:, 1] - self._kept["level"]).abs()).mean()
+            total = (
+                total + weights.normal * (self._kept["rigid"] * (avatar.means[:, 1] - self._kept["level"]).abs()).mean()
+            )
         if weights.stretch:
             total = total + weights.stretch * losses.stretch_loss(scales)
         if weights.opacity:

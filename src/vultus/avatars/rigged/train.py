@@ -117,5 +117,5 @@ def train(
 def fitting_preset(capture: Capture) -> PresetName:
     """The name of the preset for a capture: several cameras, one picture, or a video."""
     if len(capture.camera_indices) > 1:
-        return "multiview"
+        return "fast"
     return "photo" if len(capture.views) == 1 else "monocular"
