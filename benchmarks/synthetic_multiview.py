@@ -109,13 +109,20 @@ def _capture(options: argparse.Namespace, kind: Literal["clean", "hard"], progre
 
 
 def _trained(capture: Capture, run: Path, settings: RiggedSettings, progress: Progress) -> tuple[RiggedAvatar, float]:
-    """The avatar, and the seconds that training it took, added up over interruptions that ended with an answer."""
-    start = time.monotonic()
-    avatar = train(capture, run, settings, progress=progress)
-    path, spent = run / "seconds.json", time.monotonic() - start
+    """The avatar, and the seconds that training it took, added up over interruptions by Ctrl-C."""
+    path, before = run / "seconds.json", 0.0
     if path.is_file():
-        return avatar, float(read_json(path)["seconds"])
-    write_json(path, {"seconds": spent})
+        about = read_json(path)
+        before = float(about["seconds"])
+        if about["finished"]:
+            return train(capture, run, settings, progress=progress), before
+    start, finished = time.monotonic(), False
+    try:
+        avatar = train(capture, run, settings, progress=progress)
+        finished = True
+    finally:
+        spent = before + time.monotonic() - start
+        write_json(path, {"seconds": spent, "finished": finished})
     return avatar, spent
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vultus.avatars.rigged import preset, train
+from vultus.avatars import load
+from vultus.avatars.rigged import RiggedAvatar, preset, train
 from vultus.avatars.rigged.start import start_avatar
 from vultus.avatars.rigged.train import fitting_preset
 from vultus.cameras import Camera
@@ -76,10 +77,10 @@ def test_the_outline_is_that_of_the_mesh(pair, head):
 
 def test_the_antialiasing_is_saved_with_the_avatar(pair, tmp_path):
     avatar = train(pair, tmp_path / "run", settings())
-    from vultus.avatars import load
-
     assert avatar.raster.antialiased
-    assert load(tmp_path / "run" / "avatar").raster == avatar.raster
+    again = load(tmp_path / "run" / "avatar")
+    assert isinstance(again, RiggedAvatar)
+    assert again.raster == avatar.raster
 
 
 def test_all_rates_fall_to_what_is_said(pair, tmp_path):
