@@ -70,7 +70,7 @@ def continued_start(avatar: RiggedAvatar, capture: Capture, views: list[View]) -
         bust=torch.zeros(count),
         beyond=torch.zeros(count, dtype=torch.bool),
         skin=torch.zeros(count),
-        level=torch.zeros(count),
+        level=own.means.detach()[:, 1].clone(),
         extent=camera_extent(capture, views),
     )
 
