@@ -44,7 +44,8 @@ from vultus.avatars.oneshot import (
 from vultus.avatars.oneshot.head_space import head_vertices, without_pose
 from vultus.avatars.oneshot.options import FOCAL
 from vultus.cameras import Camera, look_at
-from vultus.captures.gagavatar_lmdb import TrackedPictures, record_of
+from vultus.captures.gagavatar_lmdb import TrackedPictures
+from vultus.captures.gagavatar_records import record_of
 from vultus.captures.studio import Studio, make_person, random_lighting
 from vultus.cli.terminal import progress_bars
 from vultus.files import read_json, write_bytes, write_json

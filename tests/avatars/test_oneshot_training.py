@@ -30,7 +30,8 @@ from vultus.avatars.oneshot.task import OneShotTask, measure
 from vultus.avatars.oneshot.train import new_model, train
 from vultus.avatars.oneshot.weights import About, load_model
 from vultus.cameras import Camera, look_at
-from vultus.captures.gagavatar_lmdb import TrackedPictures, encode_picture, record_of, write_tracked
+from vultus.captures.gagavatar_lmdb import TrackedPictures, encode_picture, write_tracked
+from vultus.captures.gagavatar_records import record_of
 from vultus.errors import VultusError
 from vultus.heads.builtin import load_builtin
 from vultus.training import latest_checkpoint, read_checkpoint, step_generator

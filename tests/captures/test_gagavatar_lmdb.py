@@ -13,16 +13,8 @@ import pytest
 import torch
 
 from vultus.cameras import Camera, look_at
-from vultus.captures.gagavatar_lmdb import (
-    FOCAL,
-    TrackedPictures,
-    camera_of,
-    encode_picture,
-    head_box,
-    record_of,
-    video_of,
-    write_tracked,
-)
+from vultus.captures.gagavatar_lmdb import TrackedPictures, encode_picture, video_of, write_tracked
+from vultus.captures.gagavatar_records import FOCAL, camera_of, head_box, record_of
 from vultus.errors import VultusError
 from vultus.files.lmdb import write_lmdb
 from vultus.heads.load import load_head

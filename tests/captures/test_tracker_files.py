@@ -218,7 +218,7 @@ class TestFrames:
             except VultusError as error:
                 assert "00000.frame" in str(error)  # noqa: PT017
         torch.save({"flame": {"exp": torch.zeros(100)}, "camera": {}}, file)
-        with pytest.raises(VultusError, match=r"as torch\.save writes tensors|torch"):
+        with pytest.raises(VultusError, match=r"00000\.frame"):
             read_flame_track(file, flame)
         file.write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
         with pytest.raises(VultusError, match=r"os\.system"):

@@ -28,6 +28,7 @@ from vultus.captures.flame_tracks import (
     read_flame_track,
     read_track_folder,
 )
+from vultus.captures.gagavatar import open_tracked, place_in_tracked
 from vultus.errors import VultusError
 from vultus.files import npz_names, sha256_of
 from vultus.heads.load import BUILTIN, load_head
@@ -83,7 +84,9 @@ def load_driver(
       (`checkpoint/00000.frame` ...), `fit.npz` of CAP4D, `flame2023_tracking*.npz` of the NeRSemble benchmark;
     - codes of DECA or EMOCA: an .npz or a pickled dictionary, or EMOCA's folders of .npy files;
     - ARKit weights: LAM's driving .json, an .npy of MediaPipe's 52 scores per frame;
-    - face points: an .npz of `points`, `set` and `image_size`.
+    - face points: an .npz of `points`, `set` and `image_size`;
+    - pictures and FLAME codes of GAGAvatar's tracker: a folder with an LMDB (or FOLDER/VIDEO, one video of it), or its
+      tracked.pt (or tracked.pt/NAME, one picture of it).
 
     FLAME tracks need a FLAME model as the avatar's head or as `made_with`. Their neutral is the median of the calmest
     frames.
@@ -111,6 +114,8 @@ def load_driver(
             )
         return Driver(text, BUILTIN_DRIVERS[name][0](head))
     path = Path(source)
+    if (tracked := place_in_tracked(path)) is not None:
+        return _upstream_driver(path, tracked[0], head, made_with, progress)
     if path.is_dir():
         if layout_of(path) is None and is_track_folder(path):
             flame = _flame(path, head, made_with)
@@ -190,6 +195,23 @@ def _track_driver(
     motion = Motion(track.params, numbers / (fps or FOREIGN_FPS), neutral, valid)
     sight = None if track.eye is None else Sight(track.eye, torch.tensor([0.0, 0.0, -1.0]))
     return Driver(name, _for_head(motion, flame, head, progress), sha256, sight=sight)
+
+
+def _upstream_driver(
+    path: Path, place: Path, head: HeadModel, made_with: SkinnedHead | None, progress: Progress
+) -> Driver:
+    """A driver of what GAGAvatar's tracker left: an LMDB folder or one video of it, tracked.pt or one picture of it."""
+    if (place / "head.json").is_file():
+        known = made_with or head
+    else:
+        known = _flame(place, head, made_with)
+    capture = open_tracked(path, known)
+    origin = next(each for each in (known, head, load_head(BUILTIN)) if each.fingerprint == capture.head_fingerprint)
+    motion = capture.motion
+    neutral = replace(neutral_of(motion.params, motion.valid), identity=motion.neutral.identity)
+    motion = _for_head(replace(motion, neutral=neutral), origin, head, progress)
+    sha256 = sha256_of(place) if place.is_file() else None
+    return Driver(path.name, motion, sha256, capture, Sight.of(capture.camera(min(capture.views))))
 
 
 def _origin(path: Path, head: HeadModel, made_with: SkinnedHead | None) -> HeadModel:

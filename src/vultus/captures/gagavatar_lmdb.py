@@ -6,8 +6,7 @@
     FOLDER/dataset.json         {"train": [keys], "val": [keys], "test": [keys]}
     FOLDER/head.json            ours: which head model the codes are of; without it they are FLAME's
 
-The head never turns: its pose is the camera's. `transform_matrix` is `[R | T]` (3x4) in PyTorch3D's convention (row
-vectors, `x_camera = x R + T`, +X left, +Y up, +Z forward), lengths in 1/5 m, focal length 12 half image sides.
+What the records mean is said in `gagavatar_records`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ import io
 import pickle
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +23,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from vultus.cameras import Camera
+from vultus.captures.gagavatar_records import Record, TrackedFrame, params_of, parse_record
 from vultus.errors import VultusError
 from vultus.files import atomic_path, read_json, read_pickle, write_json
 from vultus.files.lmdb import LmdbReader, write_lmdb
@@ -34,91 +31,9 @@ from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams
 
-FOCAL = 12.0
-"""Focal length in half image sides."""
-UNITS = 5.0
-"""Lengths per metre."""
-SIZE = 512
-SHAPES, EXPRESSIONS = 300, 100
 _KEY = re.compile(r"[^/\\\x00]{1,200}_\d{1,9}")
 _JPEG_QUALITY = 95
 _MAX_SIDE = 4096
-_AXES = (-1.0, -1.0, 1.0)
-_CODES = {"shapecode": SHAPES, "expcode": EXPRESSIONS, "posecode": 6, "eyecode": 6, "bbox": 4}
-
-
-@dataclass(frozen=True)
-class Record:
-    """One picture's tracking, float32: head box (left, top, right, bottom in shares of the side), shape and expression
-    coefficients, jaw behind three zeros, left and right eye, and the camera."""
-
-    bbox: Float[ndarray, "4"]
-    shapecode: Float[ndarray, "300"]
-    expcode: Float[ndarray, "100"]
-    posecode: Float[ndarray, "6"]
-    eyecode: Float[ndarray, "6"]
-    transform_matrix: Float[ndarray, "3 4"]
-
-
-@dataclass(frozen=True)
-class TrackedFrame:
-    """A picture and its parameters (of the head model, without pose), camera matrix and head box."""
-
-    picture: UInt8[Tensor, "H W 3"]
-    params: HeadParams
-    transform: Float[Tensor, "3 4"]
-    box: Float[Tensor, "4"]
-
-
-def record_of(
-    head: HeadModel, params: HeadParams, camera: Camera, box: Float[ndarray, "4"] | Float[Tensor, "4"]
-) -> Record:
-    """The record of unbatched parameters seen by a camera with the layout's own lens.
-
-    Raises:
-        VultusError: the camera has another lens, or the head model more coefficients than the layout has room for.
-    """
-    half = camera.width / 2
-    wanted = camera.K.new_tensor([[FOCAL * half, 0.0, half], [0.0, FOCAL * half, half], [0.0, 0.0, 1.0]])
-    if camera.width != camera.height or not torch.allclose(camera.K, wanted, rtol=1e-4, atol=1e-3 * half):
-        raise VultusError("the camera's pictures have to be square, with a focal length of 6 sides and centred")
-    for what, count, room in (
-        ("identity", params.identity.shape[-1], SHAPES),
-        ("expression", params.expression.shape[-1], EXPRESSIONS),
-    ):
-        if count > room:
-            raise VultusError(f"{head.name} has {count} {what} coefficients; this layout has room for {room}")
-    if abs(float(params.scale) - 1) > 1e-5 or params.offset is not None:
-        raise VultusError("this layout has no place for a scale or an offset of the head")
-    pose = (camera.world_to_camera @ head.head_to_world(params)).double()
-    axes = pose.new_tensor(_AXES)
-    matrix = torch.cat([pose[:3, :3].T * axes, (pose[:3, 3] * axes * UNITS)[:, None]], dim=1)
-
-    def padded(values: Tensor, count: int) -> ndarray:
-        return np.pad(values.detach().float().numpy(), (0, count - values.shape[-1]))
-
-    return Record(
-        bbox=np.asarray(box, dtype=np.float32),
-        shapecode=padded(params.identity, SHAPES),
-        expcode=padded(params.expression, EXPRESSIONS),
-        posecode=np.concatenate([np.zeros(3, np.float32), params.joint("jaw").detach().float().numpy()]),
-        eyecode=torch.cat([params.joint("left_eye"), params.joint("right_eye")]).detach().float().numpy(),
-        transform_matrix=matrix.float().numpy(),
-    )
-
-
-def camera_of(transform: Float[Tensor, "3 4"], size: int) -> Camera:
-    """The camera (metres) that a matrix stands for, with square pictures of `size` pixels."""
-    axes = transform.new_tensor(_AXES)[:, None]
-    pose = torch.eye(4)
-    pose[:3] = torch.cat([transform[:, :3].T * axes, transform[:, 3:] * axes / UNITS], dim=1)
-    return Camera.from_focal(FOCAL * size / 2, size, size, pose)
-
-
-def head_box(points: Float[Tensor, "N 2"], size: int) -> Float[ndarray, "4"]:
-    """The box around projected points of the head, in shares of the picture's side, within it."""
-    low, high = points.amin(0), points.amax(0)
-    return (torch.cat([low, high]) / size).clamp(0, 1).numpy().astype(np.float32)
 
 
 class TrackedPictures:
@@ -170,32 +85,26 @@ class TrackedPictures:
             clips.setdefault(video_of(key), []).append(number)
         return list(clips.values())
 
+    @property
+    def pictures_path(self) -> Path:
+        """The database's file."""
+        return self._pictures.path
+
+    def encoded(self, index: int) -> bytes:
+        """A frame's picture as it is stored."""
+        return self._pictures[self.keys[index].encode()]
+
     def record(self, index: int) -> Record:
         """What was tracked in a frame."""
         return self._records[self.keys[index]]
 
     def picture(self, index: int) -> UInt8[Tensor, "H W 3"]:
         """A frame's picture. Raises VultusError if it is damaged or not square."""
-        return torch.from_numpy(
-            _decoded(self._pictures[self.keys[index].encode()], f"{self.folder}: {self.keys[index]}")
-        )
+        return torch.from_numpy(decode_picture(self.encoded(index), f"{self.folder}: {self.keys[index]}"))
 
     def params(self, index: int) -> HeadParams:
         """A frame's head parameters; root and neck are at rest. Raises VultusError if the head lacks components."""
-        record, neutral = self.record(index), self.head.neutral()
-        values = {}
-        for name, code, count in (
-            ("shape", record.shapecode, neutral.identity.shape[-1]),
-            ("expression", record.expcode, neutral.expression.shape[-1]),
-        ):
-            if len(code) > count and bool(code[count:].any()):
-                raise VultusError(f"{self.folder}: has {name} codes that {self.head.name} does not have")
-            values[name] = torch.zeros(count)
-            values[name][: min(count, len(code))] = torch.from_numpy(code[:count])
-        joints = dict(neutral.joints)
-        turned = {"jaw": record.posecode[3:], "left_eye": record.eyecode[:3], "right_eye": record.eyecode[3:]}
-        joints |= {name: torch.from_numpy(turn.copy()) for name, turn in turned.items() if name in joints}
-        return replace(neutral, identity=values["shape"], expression=values["expression"], joints=joints)
+        return params_of(self.head, self.record(index), self.folder)
 
     def frame(self, index: int) -> TrackedFrame:
         """A picture with everything known about it. Raises like `picture` and `params`."""
@@ -234,8 +143,13 @@ def write_tracked(
     frames: Iterable[tuple[str, bytes, Record]],
     head: HeadModel,
     splits: Mapping[str, Collection[str]],
+    *,
+    video: bool = False,
 ) -> int:
     """Write a folder of this layout from (key, encoded picture, record); returns how many frames there were.
+
+    video: one tracked video; its records are written as `smoothed.pkl`, too, by which the published program knows a
+    video from pictures.
 
     Raises:
         VultusError: a key that is not `VIDEO_FRAME` or occurs twice, or the files cannot be written.
@@ -251,9 +165,10 @@ def write_tracked(
             yield key.encode(), picture
 
     count = write_lmdb(folder / "img_lmdb", entries())
-    # Protocol 4 and plain arrays: any program with NumPy reads it.
-    with atomic_path(folder / "optim.pkl") as temporary:
-        temporary.write_bytes(pickle.dumps(records, protocol=4))
+    for name in ("optim.pkl", *(("smoothed.pkl",) if video else ())):
+        # Protocol 4 and plain arrays: any program with NumPy reads it.
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(pickle.dumps(records, protocol=4))
     write_json(folder / "head.json", {"name": head.name, "fingerprint": head.fingerprint})
     write_json(folder / "dataset.json", {name: sorted(keys, key=_order) for name, keys in splits.items()})
     return count
@@ -285,27 +200,8 @@ def _read_records(folder: Path) -> dict[str, Record]:
     for key, value in content.items():
         if not isinstance(key, str) or _KEY.fullmatch(key) is None or not isinstance(value, dict):
             raise VultusError(f"{path}: {str(key)[:60]!r} is not a record of a frame named VIDEO_FRAME")
-        records[key] = _record(path, key, value)
+        records[key] = parse_record(path, key, value)
     return records
-
-
-def _record(path: Path, key: str, value: Mapping[Any, Any]) -> Record:
-    arrays = {}
-    for name, size in (*_CODES.items(), ("transform_matrix", 12)):
-        found = value.get(name)
-        if found is None:
-            raise VultusError(f"{path}: the record {key!r} has no {name!r}")
-        array = np.asarray(found)
-        if array.dtype.kind not in "fiu" or array.size != size or array.ndim > 3:
-            raise VultusError(f"{path}: {name} of {key!r} has shape {array.shape}; {size} numbers are needed")
-        array = array.astype(np.float32).reshape(3, 4) if size == 12 else array.astype(np.float32).reshape(size)
-        if not np.isfinite(array).all():
-            raise VultusError(f"{path}: {name} of {key!r} holds numbers that are not finite")
-        arrays[name] = array
-    rotation = arrays["transform_matrix"][:, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2:
-        raise VultusError(f"{path}: the transform_matrix of {key!r} does not hold a rotation")
-    return Record(**arrays)
 
 
 def _read_splits(folder: Path, keys: set[str]) -> dict[str, list[str]]:
@@ -322,7 +218,8 @@ def _read_splits(folder: Path, keys: set[str]) -> dict[str, list[str]]:
     return content
 
 
-def _decoded(content: bytes, where: str) -> UInt8[ndarray, "H W 3"]:
+def decode_picture(content: bytes, where: str) -> UInt8[ndarray, "H W 3"]:
+    """A square picture from JPEG or PNG. Raises VultusError naming `where`."""
     import warnings
 
     from PIL import Image

@@ -10,6 +10,7 @@ from vultus.captures.cameras_json import is_plain, read_plain, write_plain
 from vultus.captures.capture import Capture
 from vultus.captures.colmap import is_colmap, read_colmap, write_colmap
 from vultus.captures.contents import Contents
+from vultus.captures.gagavatar import is_tracked_folder, read_tracked
 from vultus.captures.gaussian_avatars import is_gaussian_avatars, read_gaussian_avatars, write_gaussian_avatars
 from vultus.captures.gaussian_head_avatar import (
     is_gaussian_head_avatar,
@@ -57,6 +58,12 @@ LAYOUTS = {
         is_gaussian_avatars,
         read_gaussian_avatars,
         write_gaussian_avatars,
+    ),
+    "gagavatar": Layout(
+        "pictures that GAGAvatar's tracker worked on",
+        "img_lmdb beside optim.pkl or smoothed.pkl",
+        is_tracked_folder,
+        read_tracked,
     ),
     "plain": Layout("pictures with cameras", "cameras.json", is_plain, read_plain, write_plain),
     "gaussian-head-avatar": Layout(

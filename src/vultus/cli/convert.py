@@ -14,7 +14,14 @@ def convert(
     *,
     layout: Annotated[
         Literal[
-            "vultus", "gaussian-avatars", "plain", "gaussian-head-avatar", "insta", "nersemble-benchmark", "colmap"
+            "vultus",
+            "gaussian-avatars",
+            "plain",
+            "gaussian-head-avatar",
+            "insta",
+            "nersemble-benchmark",
+            "colmap",
+            "gagavatar",
         ],
         arg(aliases=["-l"]),
     ],

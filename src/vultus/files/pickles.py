@@ -35,7 +35,7 @@ from vultus.files.pickled_values import (
     from_bytes,
     to_values,
 )
-from vultus.files.torch_archives import archived_pickle, is_torch_archive
+from vultus.files.torch_archives import TorchArchive, is_torch_archive
 
 _TORCH_STORAGES = {
     "DoubleStorage": "<f8",
@@ -68,14 +68,17 @@ _ALLOWED_OPCODES = (
 def read_pickle(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Any:
     """The content of a pickle file: dicts, lists, text, numbers and NumPy arrays.
 
-    chumpy arrays, SciPy csc matrices (made dense) and torch tensors become NumPy arrays. What `torch.save` wrote of
-    NumPy arrays is read as well; the tensors in such archives are not (`read_checkpoint_tensors` reads those).
+    chumpy arrays, SciPy csc matrices (made dense) and torch tensors become NumPy arrays. What `torch.save` wrote is
+    read as well; `read_checkpoint_tensors` is for networks, whose tensors need not be in memory all at once.
 
     Raises:
         VultusError: missing, malformed, too large, or naming anything but arrays; the message says what.
     """
-    content = _content(path, max_bytes)
-    return unpickle(archived_pickle(content, str(path)) if is_torch_archive(content) else content, str(path))
+    content, name = _content(path, max_bytes), str(path)
+    if not is_torch_archive(content):
+        return unpickle(content, name)
+    archive = TorchArchive(content, name)
+    return unpickle(archive.pickle, name, archive)
 
 
 def read_object_npy(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Any:
@@ -94,10 +97,15 @@ def parse_object_npy(content: bytes, name: str) -> Any:
     return np.frombuffer(content, dtype, count, start).reshape(shape, order="F" if column_major else "C").copy()
 
 
-def unpickle(content: bytes, name: str) -> Any:
-    """The object in the bytes of a pickle; `name` is for messages. Raises VultusError like `read_pickle`."""
+def unpickle(content: bytes, name: str, archive: TorchArchive | None = None) -> Any:
+    """The object in the bytes of a pickle; `name` is for messages, `archive` has the numbers of its tensors.
+
+    Raises:
+        VultusError: like `read_pickle`.
+    """
+    names = _NAMES if archive is None else {**_NAMES, **_STORAGE_NAMES}
     try:
-        return to_values(_Unpickler(io.BytesIO(content), name).load())
+        return to_values(_Unpickler(io.BytesIO(content), name, names, archive).load())
     except VultusError:
         raise
     except Exception as error:  # a hostile stream can make the interpreter stumble in any way
@@ -120,6 +128,13 @@ class _TorchStorage(StandIn):
 
     def __init__(self, content: Any) -> None:
         self.values = _torch_storage(content)
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> _TorchStorage:
+        """A storage whose values are known."""
+        made = cls.__new__(cls)
+        made.values = values
+        return made
 
 
 class _TorchTensor(StandIn):
@@ -221,9 +236,16 @@ class _Unpickler(pickle._Unpickler):
     read: Callable[[int], bytes]
     append: Callable[[Any], None]
 
-    def __init__(self, stream: io.BytesIO, name: str, names: dict[str, Any] = _NAMES) -> None:
+    def __init__(
+        self,
+        stream: io.BytesIO,
+        name: str,
+        names: dict[str, Any] = _NAMES,
+        archive: TorchArchive | None = None,
+    ) -> None:
         super().__init__(stream, encoding="latin1")
-        self._name, self._names = name, names
+        self._name, self._names, self._archive = name, names, archive
+        self._storages: dict[str, _TorchStorage] = {}
 
     def load(self) -> Any:
         try:
@@ -241,9 +263,28 @@ class _Unpickler(pickle._Unpickler):
         return found
 
     def persistent_load(self, pid: Any) -> Any:
+        if self._archive is not None:
+            return self._archived(self._archive, pid)
         if self._names is not _STORAGE_NAMES:
             raise ValueError("a reference to another part of the file, as torch.save writes tensors")
         return pid
+
+    def _archived(self, archive: TorchArchive, pid: Any) -> _TorchStorage:
+        """The storage that `("storage", type, key, device, count)` names."""
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
+            raise ValueError("a reference to something that is no tensor")
+        _, code, key, _, count = pid[:5]
+        if code not in _TORCH_STORAGES.values() or not isinstance(key, str) or not key.isalnum():
+            raise ValueError("a tensor of an unexpected type")
+        if key not in self._storages:
+            dtype, content = np.dtype(code), archive.storage(key)
+            if not isinstance(count, int) or len(content) != count * dtype.itemsize:
+                raise ValueError("a tensor of another size than announced")
+            self._storages[key] = _TorchStorage.of(np.frombuffer(content, dtype))
+        storage = self._storages[key]
+        if storage.values.dtype != np.dtype(code):
+            raise ValueError("one storage of two types")
+        return storage
 
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack[-1]

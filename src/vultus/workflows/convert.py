@@ -32,7 +32,7 @@ def convert(
     Everything is written beside `output` and takes its name at the end: there is never half a capture.
 
     Args:
-        layout: one of `vultus.captures.LAYOUTS` that has a writer.
+        layout: one of `vultus.captures.LAYOUTS` that has a writer, or `gagavatar` (see `write_one_shot_data`).
         head: the model of the capture's head parameters; needed for all but the built-in one.
         cameras: which cameras to take, by number; timesteps: which instants. None: all.
         size: side of the pictures of layouts that want squares.
@@ -43,9 +43,17 @@ def convert(
     """
     from vultus.captures import LAYOUTS, WriteOptions, open_capture
 
+    if layout == "gagavatar":
+        from vultus.avatars.oneshot import require_skinned
+        from vultus.workflows.one_shot_data import write_one_shot_data
+
+        if timesteps is not None:
+            raise VultusError("--timesteps has no meaning for the layout gagavatar; leave it out")
+        skinned = None if head is None else require_skinned(head)
+        return write_one_shot_data(source, output, head=skinned, progress=progress)
     target = LAYOUTS.get(layout)
     if target is None or target.write is None:
-        known = ", ".join(name for name, each in LAYOUTS.items() if each.write is not None)
+        known = ", ".join(name for name, each in LAYOUTS.items() if each.write is not None or name == "gagavatar")
         what = "can only be read" if target is not None else "is not known"
         raise VultusError(f"the layout {layout!r} {what}; choose {known}")
     _refuse_within(source, output)

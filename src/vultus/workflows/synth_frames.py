@@ -17,7 +17,7 @@ from vultus.progress import Progress
 
 if TYPE_CHECKING:
     from vultus.cameras import Camera
-    from vultus.captures.gagavatar_lmdb import Record
+    from vultus.captures.gagavatar_records import Record
     from vultus.heads.model import SkinnedHead
     from vultus.workflows.synth import SynthSettings
 
@@ -91,7 +91,7 @@ def _cameras(count: int, size: int, seed: int) -> list[Camera]:
     import torch
 
     from vultus.cameras import Camera, look_at
-    from vultus.captures.gagavatar_lmdb import FOCAL
+    from vultus.captures.gagavatar_records import FOCAL
 
     rng = np.random.default_rng([seed, 0xCA3])
     cameras = []
@@ -110,7 +110,8 @@ def _person(part: Path, settings: SynthSettings, seed: int, head: SkinnedHead) -
     import torch
 
     from vultus.animation.performance import moments
-    from vultus.captures.gagavatar_lmdb import encode_picture, head_box, record_of
+    from vultus.captures.gagavatar_lmdb import encode_picture
+    from vultus.captures.gagavatar_records import head_box, record_of
     from vultus.captures.studio import Studio, make_person, random_lighting
     from vultus.files import write_npz
 
@@ -141,7 +142,7 @@ def _skull_vertices(head: SkinnedHead):
 
 
 def _frames(parts: list[Path]) -> Iterator[tuple[str, bytes, Record]]:
-    from vultus.captures.gagavatar_lmdb import Record
+    from vultus.captures.gagavatar_records import Record
     from vultus.files import read_npz
 
     for number, part in enumerate(parts):
