@@ -289,7 +289,8 @@ def curve(run: Path, path: Path) -> None:
     groups: dict[int, list[float]] = {}
     for line in lines:
         groups.setdefault(-(-line["step"] // 100) * 100, []).append(line["psnr"])
-    learned = [(step, float(np.mean(values))) for step, values in groups.items()]
+    fullest = max(map(len, groups.values()))
+    learned = [(step, float(np.mean(values))) for step, values in groups.items() if 2 * len(values) >= fullest]
     held_out = {line["held_out_psnr"]: line["step"] for line in reversed(lines) if "held_out_psnr" in line}
     measured = sorted((step, value) for value, step in held_out.items())
     values = [value for _, value in learned + measured]
