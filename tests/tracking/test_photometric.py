@@ -10,11 +10,13 @@ import torch
 
 from vultus.heads import SkinnedHead
 from vultus.meshes import interpolate, rasterize_mesh
+from vultus.tracking.face_crops import Crops
 from vultus.tracking.landmark_fit import fit_landmarks, problem_of
 from vultus.tracking.landmark_model import LandmarkModel
 from vultus.tracking.observations import FitSettings, Observations
-from vultus.tracking.photometric import Crops, _with_pictures, refine_fit, robust_texture, surface_samples
+from vultus.tracking.photometric import ONE_CAMERA, refine_fit, with_pictures
 from vultus.tracking.rig import CAMERA_DISTANCE, camera_pose
+from vultus.tracking.skin_samples import robust_texture, surface_samples
 
 _SIDE, _FRAMES = 256, 8
 
@@ -96,7 +98,9 @@ def test_gradient_is_that_of_the_cost(take) -> None:
     fit = fit_landmarks(head, observations, settings)
     problem, state, _ = problem_of(head, observations, fit, settings)
     surface = LandmarkModel.of(head, surface_samples(head))
-    task = _with_pictures(head, problem, state, surface, crops.contrast(4.0, 12.0), None)
+    task = replace(
+        with_pictures(head, problem, state, surface, crops.contrast(4.0, 12.0), None, ONE_CAMERA, 0.03), learning=False
+    )
     away = torch.zeros_like(state.frames)
     away[2, :6] = torch.tensor([0.02, -0.03, 0.01, 0.003, 0.002, 0.02])
     away[2, 6] = 0.05
@@ -105,7 +109,7 @@ def test_gradient_is_that_of_the_cost(take) -> None:
     task = replace(task, weights=0 * task.weights, closure_weight=0.0, precision=0 * task.precision)
     task = replace(task, limit_precision=0.0, smoothness=0 * task.smoothness, coupling=(), share=1.0)
     free = torch.ones(problem.layout.size, dtype=torch.bool)
-    gradient = 2 * task.normal_equations(state, free, True, True)[1]
+    gradient = 2 * task.normal_equations(state, free, True, True).gradient
     size = problem.layout.size
 
     def cost(frames=None, identity=None, log_focal=None) -> float:
@@ -138,16 +142,18 @@ def test_samples_at_the_edge_of_a_crop_do_not_spoil_the_equations(take) -> None:
     problem, state, _ = problem_of(head, observations.select(few), fit, settings)
     surface = LandmarkModel.of(head, surface_samples(head))
     seen = crops.select(few).contrast(2.0, 8.0)
-    task = _with_pictures(head, problem, state, surface, seen, None)
+    task = with_pictures(head, problem, state, surface, seen, None, ONE_CAMERA, 0.03)
     # A sample within half a pixel of where values end: its neighbours on one side are outside.
     x = task.pixels(state, slice(0, 1))[0, :, 0, 0]
     sample = int((task.visible[0, :, 0] * (x - x.min())).argmax())
     origin = seen.origin.clone()
     origin[0, 0, 0] += x[sample] - (_SIDE - 1.2)
     moved = replace(task, crops=replace(seen, origin=origin))
-    hessian, gradient = moved.normal_equations(state, torch.ones(task.layout.size, dtype=torch.bool), True, False)
-    assert np.isfinite(hessian).all()
-    assert np.isfinite(gradient).all()
+    equations = moved.normal_equations(state, torch.ones(task.layout.size, dtype=torch.bool), True, False)
+    assert np.isfinite(equations.hessian).all()
+    assert np.isfinite(equations.gradient).all()
+    assert equations.removed is not None
+    assert np.isfinite(equations.removed).all()
 
 
 def test_with_masks_what_is_behind_does_not_count() -> None:

@@ -20,6 +20,7 @@ def track(
     focal: float | None = None,
     smooth: float = 1.0,
     photometric: bool = True,
+    offsets: bool = False,
     hair: bool = True,
 ) -> None:
     """Fit the head model to a photo, a video or a multi-camera capture; write a capture that `vultus train` takes.
@@ -39,6 +40,7 @@ def track(
         focal: Focal length in pixels of the input, if known; default: from a photo's metadata, else estimated.
         smooth: How strongly movement is smoothed over time; 0: not at all.
         photometric: Refine the fit of a video or a capture by the pictures themselves, after the landmarks.
+        offsets: With several cameras, let the face's surface differ from the head model where the pictures show it.
         hair: Move the scalp of the mesh out to where the hair ends, where that matches the outline better.
     """
     import shlex
@@ -56,6 +58,7 @@ def track(
         focal=focal,
         smooth=smooth,
         photometric=photometric,
+        offsets=offsets,
         hair=hair,
     )
     with progress_bars() as progress:

@@ -32,8 +32,10 @@ class Silhouette:
     params: HeadParams
 
 
-def fit_hair_offset(head: SkinnedHead, silhouettes: Sequence[Silhouette]) -> Float[Tensor, "V 3"] | None:
-    """Displacement of the rest vertices (metres) along their normals: nought off the scalp, smooth on it.
+def fit_hair_offset(
+    head: SkinnedHead, silhouettes: Sequence[Silhouette], under: Float[Tensor, "V 3"] | None = None
+) -> Float[Tensor, "V 3"] | None:
+    """Displacement of the rest vertices (metres): `under`, and along normals nought off the scalp and smooth on it.
 
     Where the scalp is seen edge-on, its distance from the matte's outline is measured along the normal; between these
     places the offset is as smooth as the mesh's Laplacian makes it, and roughly mirror-symmetric, since one view shows
@@ -47,9 +49,10 @@ def fit_hair_offset(head: SkinnedHead, silhouettes: Sequence[Silhouette]) -> Flo
     used = [item for item in silhouettes if not any(item is other for other in held_out)] or silhouettes
     height = np.zeros(len(free))
     rest = used[0].params
-    normals = vertex_normals(head.rest_vertices(replace(rest, offset=None)), head.faces)
+    normals = vertex_normals(head.rest_vertices(replace(rest, offset=under)), head.faces)
+    base = torch.zeros_like(normals) if under is None else under
     for _ in range(_ROUNDS):
-        offset = torch.from_numpy(height).float()[:, None] * normals
+        offset = base + torch.from_numpy(height).float()[:, None] * normals
         rows, distances = [], []
         for silhouette in used:
             found, distance = _measure(head, silhouette, offset, free)
@@ -58,8 +61,8 @@ def fit_hair_offset(head: SkinnedHead, silhouettes: Sequence[Silhouette]) -> Flo
         if not sum(map(len, rows)):
             return None
         height = _spread(head, np.concatenate(rows), np.concatenate(distances), free, len(used))
-    offset = torch.from_numpy(height).float()[:, None] * normals
-    before = np.mean([outline_overlap(head, item, None) for item in held_out])
+    offset = base + torch.from_numpy(height).float()[:, None] * normals
+    before = np.mean([outline_overlap(head, item, under) for item in held_out])
     after = np.mean([outline_overlap(head, item, offset) for item in held_out])
     return offset if after > before + 0.002 else None
 

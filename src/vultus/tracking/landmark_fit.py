@@ -51,6 +51,8 @@ _BIAS_SIGMA = 0.0063
 _JOINT_SIGMA = {"jaw": (0.3, 0.03, 0.02), "neck": (0.2, 0.2, 0.2), "left_eye": (0.3, 0.4), "right_eye": (0.3, 0.4)}
 _NOT_FITTED = ("mouthClose", "cheekPuff", "tongueOut")
 """Shapes that points on the face do not show: they would only soak up errors."""
+_NOT_PICTURED = ("tongueOut",)
+"""Of these, what samples of the skin do not show either."""
 _DEFAULTS = FitSettings()
 _KNOWN = 1.0
 """The estimated focal length where the cameras are known: their own are then in pixels."""
@@ -64,7 +66,7 @@ class SharedFit:
 
     `bias` is by how much (metres on the rest head) the detector places groups of points off the head's own ones, for
     detectors that are known to (`biased_groups`); residuals that are reported never have it taken off.
-    `texture` is the local contrast of every vertex at the scales of the photometric refinement (NaN: never seen);
+    `texture` is what every vertex looks like at the scales of the photometric refinement (NaN: never seen);
     `torso` is what a capture shows below the neck. A capture adds the person's `neutral`, the `shift` (metres) that
     moved its world's origin into the head, and the `crop` of its pictures (centre x, y and side in pixels of the
     footage): further footage of the same take then gets the same world and cameras.
@@ -161,16 +163,25 @@ def fit_landmarks(
         bias = _bias_of(state.identity[model.identity_count :], _votes(settings, key))
     placed = model.moved(_offsets(model, observations.set_name, bias))
     state, converged, iterations = _solve(head, placed, observations, settings, focal, identity)
-    return _as_fit(head, model, observations, settings, state, shared, converged, iterations, bias)
+    layout = _layout(head, settings)
+    return _as_fit(head, model, layout, observations, state, shared, converged, iterations, bias)
 
 
 def problem_of(
-    head: SkinnedHead, observations: Observations, fit: Fit, settings: FitSettings = _DEFAULTS
+    head: SkinnedHead,
+    observations: Observations,
+    fit: Fit,
+    settings: FitSettings = _DEFAULTS,
+    *,
+    pictures: bool = False,
 ) -> tuple[Problem, State, Observations]:
-    """The energy that `fit_landmarks` minimised, where it ended, and the points used: for what goes on from there."""
+    """The energy that `fit_landmarks` minimised, where it ended, and the points used: for what goes on from there.
+
+    With `pictures`, shapes that only pictures of the skin show, like puffed cheeks, are unknowns too.
+    """
     model, observations = _prepared(head, observations, fit.shared.offset)
     model = model.moved(_offsets(model, observations.set_name, fit.shared.bias))
-    layout = _layout(head, settings)
+    layout = _layout(head, settings, _NOT_PICTURED if pictures else _NOT_FITTED)
     problem = _problem(head, model, layout, observations, settings, fit.eye_distance)
     frames = torch.zeros(len(observations.points), layout.size, dtype=torch.float64)
     frames[:, :3], frames[:, 3:6] = fit.params.joint("root"), fit.params.translation
@@ -185,9 +196,8 @@ def problem_of(
 def with_state(head: SkinnedHead, fit: Fit, problem: Problem, state: State, observations: Observations) -> Fit:
     """A fit that ended at another state of its problem."""
     shared = replace(fit.shared, identity=state.identity.float())
-    settings = FitSettings(free_neck=problem.layout.has("neck"))
     model = problem.model.moved(-_offsets(problem.model, observations.set_name, shared.bias))
-    return _as_fit(head, model, observations, settings, state, shared, fit.converged, fit.iterations)
+    return _as_fit(head, model, problem.layout, observations, state, shared, fit.converged, fit.iterations)
 
 
 def _prepared(
@@ -413,14 +423,14 @@ def _axis_angle_near(rotation: np.ndarray, previous: np.ndarray | None) -> np.nd
     return min(candidates, key=lambda candidate: float(np.linalg.norm(candidate - previous)))
 
 
-def _layout(head: SkinnedHead, settings: FitSettings) -> Layout:
+def _layout(head: SkinnedHead, settings: FitSettings, not_fitted: tuple[str, ...] = _NOT_FITTED) -> Layout:
     axes = {"jaw": (0, 1, 2), "left_eye": (0, 1), "right_eye": (0, 1)} | (
         {"neck": (0, 1, 2)} if settings.free_neck else {}
     )
     joints = tuple(
         (head.joint_names.index(name), axis) for name in axes if name in head.joint_names for axis in axes[name]
     )
-    left_out = {*_NOT_FITTED, _JAW_SHAPE} if "jaw" in head.joint_names else set(_NOT_FITTED)
+    left_out = {*not_fitted, _JAW_SHAPE} if "jaw" in head.joint_names else set(not_fitted)
     fitted = tuple(index for index, name in enumerate(head.expression_names) if name not in left_out)
     return Layout(joints, head.joint_names, fitted, len(head.expression_names))
 
@@ -516,15 +526,14 @@ def _weights(
 def _as_fit(
     head: SkinnedHead,
     model: LandmarkModel,
+    layout: Layout,
     observations: Observations,
-    settings: FitSettings,
     state: State,
     shared: SharedFit | None,
     converged: bool,
     iterations: int,
     bias: Float[Tensor, "G 3"] | None = None,
 ) -> Fit:
-    layout = _layout(head, settings)
     state = _with_drivers_in_range(model, layout, state)
     count = len(state.frames)
     focal = float(np.exp(state.log_focal))
@@ -544,7 +553,7 @@ def _as_fit(
     )
     rig = observations.cameras
     camera = rig.camera(0, 0, state.log_focal, observations.width, observations.height)
-    problem = _problem(head, model, layout, observations, settings, np.ones((count, rig.cameras)))
+    problem = _problem(head, model, layout, observations, _DEFAULTS, np.ones((count, rig.cameras)))
     distance = problem.residuals(state).norm(dim=-1).transpose(1, 2).numpy()
     eye_distance = _projected_eye_distance(problem, state, observations.set_name)
     residual = np.where(np.isfinite(observations.points).all(-1), distance / eye_distance[..., None], np.nan)

@@ -104,14 +104,19 @@ class LandmarkModel:
             identity_count=self.identity_count + shapes.shape[-1],
         )
 
-    def pose_columns(self, joint: int) -> Int[Tensor, "9"] | None:
+    @property
+    def carrying(self) -> list[int]:
+        """The joints that a landmark hangs on."""
+        return self.weights.any(1).nonzero()[:, 0].tolist()
+
+    def pose_columns(self, joint: int) -> slice | None:
         """The columns of the bases that a joint's rotation drives; None if they move nothing."""
         last = self.basis.shape[-1] - 9 * (len(self.parents) - 1)
         first = last + 9 * (joint - 1)
         constant = 1 + self.identity_count + self.expression_count + len(self.corrective_drivers)
         if joint == 0 or last < constant or not bool(self.basis[..., first : first + 9].any()):
             return None
-        return torch.arange(first, first + 9)
+        return slice(first, first + 9)
 
     def evaluate(
         self,
@@ -134,9 +139,12 @@ class LandmarkModel:
             positions.append(positions[parent] + (world[parent] @ bone[..., None])[..., 0])
             world.append(world[parent] @ rotations[:, joint])
         rotation, position = torch.stack(world, 1), torch.stack(positions, 1)
-        attached = torch.einsum("jlck,nk->njlc", self.basis, coefficients)
         shift = position - (rotation @ rest_joints[..., None])[..., 0]
-        parts = attached @ rotation.transpose(-1, -2) + self.weights[None, :, :, None] * shift[:, :, None]
+        parts = coefficients.new_zeros(count, *self.basis.shape[:3])
+        for joint in self.carrying:
+            attached = (coefficients @ self.basis[joint].flatten(0, 1).T).unflatten(1, (-1, 3))
+            turned = attached @ rotation[:, joint].transpose(-1, -2)
+            parts[:, joint] = turned + self.weights[joint, :, None] * shift[:, joint, None]
         return LandmarkState(self, expression, rotations, rotation, position, parts)
 
     def _coefficients(self, identity: Tensor, expression: Tensor, rotations: Tensor) -> Float[Tensor, "N K"]:
@@ -166,40 +174,38 @@ class LandmarkState:
         """World positions, metres."""
         return self.parts.sum(1)
 
-    def coefficient_derivative(
-        self, columns: Int[Tensor, "K"], onto: Float[Tensor, "N L R 3"]
-    ) -> Float[Tensor, "N L R K"]:
+    def coefficient_derivative(self, columns: slice, onto: Float[Tensor, "N L R 3"]) -> Float[Tensor, "N L R K"]:
         """`onto` times ∂X/∂(basis coefficient) for some columns of the bases, the correctives' share not included.
 
         Multiplying by `onto` (a projection's derivative, say) first keeps every intermediate small.
         """
         model = self.model
-        basis, joint_basis = model.basis[..., columns], model.joint_basis[..., columns]  # [J L 3 K], [J 3 K]
-        carrying = [joint for joint in range(len(model.parents)) if bool(model.weights[joint].any())]
+        joint_basis = model.joint_basis[..., columns]  # [J 3 K]
         moved = [joint_basis[0].expand(len(self.expression), 3, -1)]
         for joint, parent in enumerate(model.parents):
             if joint:
                 bone = joint_basis[joint] - joint_basis[parent]
                 moved.append(moved[parent] + self.rotation[:, parent] @ bone)
         count, points, rows = onto.shape[:3]
-        turned = torch.cat([onto @ self.rotation[:, joint, None] for joint in carrying], -1)  # [N L R 3J]
-        attached = torch.cat([basis[joint] for joint in carrying], 1)  # [L 3J K]
-        result = turned.permute(1, 0, 2, 3).reshape(points, count * rows, -1) @ attached
-        result = result.unflatten(1, (count, rows)).transpose(0, 1)
-        shares = torch.cat([onto * model.weights[joint][None, :, None, None] for joint in carrying], -1)
-        shifts = torch.cat([moved[joint] - self.rotation[:, joint] @ joint_basis[joint] for joint in carrying], 1)
-        return result + (shares.flatten(1, 2) @ shifts).unflatten(1, (points, rows))
+        attached = onto.new_zeros(points, count * rows, joint_basis.shape[-1])
+        shifts = onto.new_zeros(count, points * rows, joint_basis.shape[-1])
+        for joint in model.carrying:
+            turned = (onto @ self.rotation[:, joint, None]).transpose(0, 1).reshape(points, count * rows, 3)
+            attached.baddbmm_(turned, model.basis[joint][..., columns])
+            share = onto * model.weights[joint][None, :, None, None]
+            shifts.baddbmm_(share.flatten(1, 2), moved[joint] - self.rotation[:, joint] @ joint_basis[joint])
+        return attached.unflatten(1, (count, rows)).transpose(0, 1) + shifts.unflatten(1, (points, rows))
 
     def identity_derivative(self, onto: Float[Tensor, "N L R 3"]) -> Float[Tensor, "N L R S"]:
         """`onto` times ∂X/∂identity."""
-        return self.coefficient_derivative(torch.arange(1, 1 + self.model.identity_count), onto)
+        return self.coefficient_derivative(slice(1, 1 + self.model.identity_count), onto)
 
     def expression_derivative(self, onto: Float[Tensor, "N L R 3"]) -> Float[Tensor, "N L R E"]:
         """`onto` times ∂X/∂expression, with the correctives `4 a (1 − a)` that a component drives."""
         model = self.model
         first = 1 + model.identity_count
         bent = model.corrective_drivers
-        columns = torch.arange(first, first + model.expression_count + len(bent))
+        columns = slice(first, first + model.expression_count + len(bent))
         result, correction = self.coefficient_derivative(columns, onto).split([model.expression_count, len(bent)], -1)
         if not len(bent):
             return result

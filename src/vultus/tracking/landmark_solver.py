@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from torch import Tensor
 
 from vultus.tracking.banded import second_difference, solve_block_banded
@@ -67,6 +68,19 @@ class Layout:
         values = frames.new_zeros(len(frames), self.expression_count)
         values[:, list(self.expression)] = frames[:, self.first_expression :]
         return values
+
+
+@dataclass(frozen=True)
+class Equations:
+    """Normal equations of the data: Hessian blocks and gradients of every frame with what is shared (Q unknowns).
+
+    `removed` are rows over all unknowns, frames first, whose outer products are to be taken off the Hessian: what is
+    left of it when further unknowns that many frames share have been eliminated.
+    """
+
+    hessian: Float64[np.ndarray, "N P+Q P+Q"]
+    gradient: Float64[np.ndarray, "N P+Q"]
+    removed: Float64[np.ndarray, "M N*P+Q"] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,8 +163,8 @@ class Problem:
 
     def normal_equations(
         self, state: State, free_frame: Bool[Tensor, "P"], free_identity: bool, free_focal: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Hessian blocks and gradients [N, P+Q, P+Q+1] of the data, summed over nothing; last column the gradient."""
+    ) -> Equations:
+        """The normal equations of the landmarks, without priors."""
         blocks = []
         for start in range(0, len(state.frames), self.chunk):
             frames = slice(start, start + self.chunk)
@@ -164,7 +178,7 @@ class Problem:
                 parts.append(image[..., None])
             blocks.append(self._reduce(torch.cat(parts, -1), self.residuals(state, frames), frames))
         combined = torch.cat(blocks).numpy()
-        return combined[..., :-1], combined[..., -1]
+        return Equations(combined[..., :-1], combined[..., -1])
 
     def _frame_derivative(
         self, landmarks: LandmarkState, values: Tensor, free: Tensor, projection: Tensor
@@ -217,7 +231,8 @@ def minimise(
     size = problem.layout.size
     free = free_frame.numpy()
     for step in range(1, iterations + 1):
-        hessian, gradient = problem.normal_equations(state, free_frame, free_identity, free_focal)
+        equations = problem.normal_equations(state, free_frame, free_identity, free_focal)
+        hessian, gradient = equations.hessian, equations.gradient
         frame_hessian, frame_gradient, bands = _with_frame_priors(problem, state, hessian, gradient, free)
         shared_hessian, shared_gradient = _with_shared_priors(
             problem, state, hessian, gradient, free_identity, free_focal
@@ -232,6 +247,7 @@ def minimise(
                 border,
                 shared_hessian,
                 shared_gradient,
+                equations.removed,
                 damping,
                 free_identity,
                 free_focal,
@@ -302,6 +318,7 @@ def _step(
     border: np.ndarray,
     shared_hessian: np.ndarray,
     shared_gradient: np.ndarray,
+    removed: np.ndarray | None,
     damping: float,
     free_identity: bool,
     free_focal: bool,
@@ -310,24 +327,72 @@ def _step(
     damped = frame_hessian.copy()
     damped[:, index, index] *= 1 + damping
     damped[:, index, index] += 1e-9
-    right = np.concatenate([border, frame_gradient[..., None]], axis=-1)
-    solved = solve_block_banded(damped, *bands, right)
-    if solved is None:
+    damped_shared = shared_hessian.copy()
+    damped_shared[np.diag_indices_from(damped_shared)] += damping * np.diag(shared_hessian) + 1e-9
+    if removed is None:
+        found = _by_frames(damped, frame_gradient, bands, border, damped_shared, shared_gradient)
+    else:
+        found = _all_at_once(damped, frame_gradient, bands, border, damped_shared, shared_gradient, removed)
+    if found is None:
         return None
-    shared = np.zeros(0)
-    if len(shared_gradient):
-        schur = shared_hessian - np.tensordot(border, solved[..., :-1], axes=([0, 1], [0, 1]))
-        schur[np.diag_indices_from(schur)] += damping * np.diag(shared_hessian) + 1e-9
-        reduced = shared_gradient - np.tensordot(border, solved[..., -1], axes=([0, 1], [0, 1]))
-        try:
-            shared = -np.linalg.solve(schur, reduced)
-        except np.linalg.LinAlgError:
-            return None
-    change = -solved[..., -1] - solved[..., :-1] @ shared
+    change, shared = found
     count = len(state.identity)
     return replace(
         state,
-        frames=state.frames + torch.from_numpy(change),
-        identity=state.identity + torch.from_numpy(shared[:count]) if free_identity else state.identity,
-        log_focal=state.log_focal + float(shared[-1]) if free_focal else state.log_focal,
+        frames=state.frames - torch.from_numpy(change),
+        identity=state.identity - torch.from_numpy(shared[:count]) if free_identity else state.identity,
+        log_focal=state.log_focal - float(shared[-1]) if free_focal else state.log_focal,
     )
+
+
+def _by_frames(
+    frames: np.ndarray,
+    gradient: np.ndarray,
+    bands: tuple[np.ndarray, np.ndarray],
+    border: np.ndarray,
+    shared: np.ndarray,
+    shared_gradient: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The solution for frames and what is shared, by eliminating the frames."""
+    solved = solve_block_banded(frames, *bands, np.concatenate([border, gradient[..., None]], axis=-1))
+    if solved is None:
+        return None
+    if not len(shared_gradient):
+        return solved[..., -1], np.zeros(0)
+    schur = shared - np.tensordot(border, solved[..., :-1], axes=([0, 1], [0, 1]))
+    reduced = shared_gradient - np.tensordot(border, solved[..., -1], axes=([0, 1], [0, 1]))
+    try:
+        found = np.linalg.solve(schur, reduced)
+    except np.linalg.LinAlgError:
+        return None
+    return solved[..., -1] - solved[..., :-1] @ found, found
+
+
+def _all_at_once(
+    frames: np.ndarray,
+    gradient: np.ndarray,
+    bands: tuple[np.ndarray, np.ndarray],
+    border: np.ndarray,
+    shared: np.ndarray,
+    shared_gradient: np.ndarray,
+    removed: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same where `removed` ties every frame to every other: for few frames."""
+    count, size = gradient.shape
+    last = count * size
+    matrix = np.zeros((last + len(shared), last + len(shared)))
+    for frame in range(count):
+        here = slice(frame * size, (frame + 1) * size)
+        matrix[here, here] = frames[frame]
+        matrix[last:, here] = border[frame].T
+    for step, values in enumerate(bands, start=1):
+        rows = np.arange(values.size)
+        matrix[rows + step * size, rows] += values.ravel()
+    matrix[last:, last:] = shared
+    matrix -= removed.T @ removed
+    try:
+        factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError:
+        return None
+    found = cho_solve(factor, np.concatenate([gradient.ravel(), shared_gradient]), check_finite=False)
+    return found[:last].reshape(count, size), found[last:]

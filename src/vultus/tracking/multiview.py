@@ -19,31 +19,29 @@ from vultus.captures import Capture, CaptureWriter, Source, below_line_mask, ope
 from vultus.captures.camera_mistakes import camera_mistakes
 from vultus.captures.contents import assembled
 from vultus.errors import VultusError
-from vultus.files import write_json
 from vultus.heads import SkinnedHead
 from vultus.images import to_uint8
 from vultus.motion import Motion
 from vultus.progress import Progress, counted, silent
 from vultus.rotations import axis_angle_to_matrix
 from vultus.tracking.detectors import Detector, mediapipe_detector
-from vultus.tracking.hair_offset import Silhouette, fit_hair_offset
+from vultus.tracking.face_crops import CROP_SIDE, RIG_CROP_SIDE, Crops, face_crop
+from vultus.tracking.finishing import at_rest, motion_of, with_hair, write_fit
+from vultus.tracking.hair_offset import Silhouette
 from vultus.tracking.landmark_fit import Fit, SharedFit, fit_landmarks
 from vultus.tracking.landmark_regions import TRUSTED, outer_eye_corners, regions
 from vultus.tracking.matte import person_matte, to_tensor
-from vultus.tracking.neck import turn_neck
-from vultus.tracking.neutral import neutral_of
 from vultus.tracking.observations import FitSettings, Observations
 from vultus.tracking.overlay import write_rig_overlay
-from vultus.tracking.photometric import CROP_SIDE, Crops, face_crop, refine_fit
+from vultus.tracking.photometric import refine_fit
 from vultus.tracking.placement import Meeting, meet
-from vultus.tracking.report import MISFIT, build_report
+from vultus.tracking.report import MISFIT
 from vultus.tracking.rig_detection import detect_views
 from vultus.tracking.rig_footage import RigFootage
 from vultus.tracking.selection import Selection
 from vultus.tracking.settings import Clock, TrackSettings
-from vultus.tracking.shared_file import write_shared
 
-_VERSION = 1
+_VERSION = 2
 _WIDEST = np.cos(np.radians(80.0))
 """Faces turned farther away than this show a detector too little."""
 _EYES = 0.07, 0.11
@@ -123,33 +121,35 @@ def _fill(
     if settings.photometric:
         with clock.stage("photometric fit"):
             crops = _crops(footage, head, fit, progress)
-            fit = refine_fit(head, observations, fit, crops, fitting, frozen=shared is not None, progress=progress)
+            fit = refine_fit(
+                head,
+                observations,
+                fit,
+                crops,
+                fitting,
+                frozen=shared is not None,
+                offsets=settings.offsets,
+                progress=progress,
+            )
     error = fit.mean_error(TRUSTED)
     progress("fitting the head", 1, 1, {"error": float(np.nanmean(error))})
     valid, reasons = _validity(fit, footage)
     with clock.stage("outline"):
         if settings.hair and shared is None:
-            offset = fit_hair_offset(head, _silhouettes(footage, head, fit, valid, detector))
-            if offset is not None:
-                fit = replace(fit, params=replace(fit.params, offset=offset), shared=replace(fit.shared, offset=offset))
-    neutral = fit.shared.neutral or neutral_of(fit.params, torch.from_numpy(valid))
-    neutral = replace(neutral, identity=fit.shared.identity, offset=fit.shared.offset)
-    fit = replace(fit, params=turn_neck(head, fit.params, neutral.joint("root")))
-    fit = replace(fit, shared=replace(fit.shared, neutral=neutral))
+            fit = with_hair(head, fit, _silhouettes(footage, head, fit, valid, detector))
+    fit = at_rest(head, fit, valid)
     with clock.stage("pictures"):
         _write_pictures(writer, footage, head, fit, found.points, found.set_name, valid, detector, progress)
         if settings.overlay:
             write_rig_overlay(writer.folder / "overlay.mp4", footage, head, fit, found.points, valid, progress)
     shots = footage.capture.shots[list(footage.timesteps)]
     times = footage.capture.motion.times[list(footage.timesteps)]
-    writer.set_motion(_at_timesteps(Motion(fit.params, times, neutral, torch.from_numpy(valid), shots), footage))
-    write_shared(writer.folder, fit.shared)
+    motion = motion_of(fit, valid, times, shots)
     selection = Selection(
         observations.points[:, 0], found.set_name, shots.numpy(), observations.weights[:, 0], reasons, (1,)
     )
-    report = build_report(fit, selection, valid, reasons, clock.seconds)
-    report["cameras"] = _about_cameras(footage, fit, observations)
-    write_json(writer.folder / "report.json", report)
+    more = {"cameras": _about_cameras(footage, fit, observations)}
+    write_fit(writer, fit, _at_timesteps(motion, footage), selection, reasons, valid, clock.seconds, more)
 
 
 def agreeing(footage: RigFootage, points: Float64[np.ndarray, "N C L 2"], set_name: str) -> Observations:
@@ -219,7 +219,10 @@ def _crops(footage: RigFootage, head: SkinnedHead, fit: Fit, progress: Progress)
     """The face in every picture, grey; black where there is no picture."""
     face = head.regions["face"]
     count, cameras = len(footage.timesteps), len(footage.cameras)
-    images, masks = (torch.zeros(count, cameras, CROP_SIDE, CROP_SIDE, dtype=torch.uint8) for _ in range(2))
+    # Enlarging small pictures shows no more.
+    small = max(footage.camera(0, column).height for column in range(cameras)) < RIG_CROP_SIDE
+    side = CROP_SIDE if small else RIG_CROP_SIDE
+    images, masks = (torch.zeros(count, cameras, side, side, dtype=torch.uint8) for _ in range(2))
     places = torch.zeros(count, cameras, 3, dtype=torch.float64)
     places[..., 2] = 1
     posed: tuple[int, Tensor] | None = None
@@ -230,8 +233,8 @@ def _crops(footage: RigFootage, head: SkinnedHead, fit: Fit, progress: Progress)
             posed = instant, head.pose(fit.params[instant]).vertices[face]
         numbers = footage.camera(instant, camera)
         pixels = numbers.project(posed[1])
-        gray, place = face_crop(footage.capture.image(view), numbers, pixels)
-        mask, _ = face_crop(footage.capture.mask(view).expand(-1, -1, 3), numbers, pixels)
+        gray, place = face_crop(footage.capture.image(view), numbers, pixels, side)
+        mask, _ = face_crop(footage.capture.mask(view).expand(-1, -1, 3), numbers, pixels, side)
         images[instant, camera], masks[instant, camera] = gray, mask
         places[instant, camera] = torch.tensor(place, dtype=torch.float64)
     return Crops(images, places[..., :2], places[..., 2], masks)

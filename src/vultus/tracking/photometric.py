@@ -1,9 +1,13 @@
 """Stage P: pose, expression and identity from the picture itself, after landmarks have come close (specification 12.4).
 
 The surface carries a texture: one value per vertex, the robust mean over the pictures that show it. A frame is then
-fitted so that what it shows at every vertex is what the texture says. Values are local contrast, not brightness: what
-light does to a turning head is smooth, and what pores, lids and lips do is not. Residuals are taken at vertices, so
-that derivatives are those of the landmark model, and the same solver takes one step of landmarks and picture together.
+fitted so that what it shows at every vertex is what the texture says. Residuals are taken at vertices, so that
+derivatives are those of the landmark model, and the same solver takes one step of landmarks and picture together.
+
+Of one camera's video values are local contrast, not brightness: what light does to a turning head is smooth, and what
+pores, lids and lips do is not. Several cameras see a surface at one moment in one light: there values are brightness,
+from which gains and a smooth light are taken off, and the texture is eliminated from the equations instead of held by
+turns, so that a surface that all pictures see displaced in one way is free to move under it.
 """
 
 from __future__ import annotations
@@ -12,113 +16,72 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float16, Float64, Shaped, UInt8
+from jaxtyping import Bool, Float, Float16, Float64
 from torch import Tensor
 
-from vultus.cameras import Camera
-from vultus.heads import LandmarkSet, SkinnedHead
-from vultus.images import Box, crop_and_resize, to_float
-from vultus.images.masks import soften
-from vultus.meshes import rasterize_mesh, vertex_normals
-from vultus.progress import Progress, counted, silent
-from vultus.tracking.footage import Footage
+from vultus.heads import SkinnedHead
+from vultus.progress import Progress, silent
+from vultus.tracking.face_crops import Crops
 from vultus.tracking.landmark_fit import Fit, fit_landmarks, problem_of, with_state
-from vultus.tracking.landmark_model import LandmarkModel
-from vultus.tracking.landmark_solver import Problem, State, minimise
+from vultus.tracking.landmark_model import LandmarkModel, LandmarkState
+from vultus.tracking.landmark_regions import regions
+from vultus.tracking.landmark_solver import Equations, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
-from vultus.tracking.rig import Rig
+from vultus.tracking.skin_samples import robust_mean, robust_texture, shading, sight, surface_samples
+from vultus.tracking.static_offset import Bumps, raised
 
 _CHUNK = 8
 """Pictures that are worked on at once."""
-CROP_SIDE, _SAMPLES = 256, 2000
-_SCALES = ((2.0, 10.0), (1.0, 6.0))
-"""Local contrast is what lies between two blurs of a crop (standard deviations in its pixels), coarse first."""
-_KEY_FRAMES, _FEWEST, _TURNS = 48, 8, 3
+_KEY_PICTURES, _FEWEST, _TURNS = 48, 8, 3
+_MOST_INSTANTS = 16
+_SEVERAL_PICTURES, _TOGETHER, _OFFSET_ROUNDS = 128, 8, 4
+"""How many pictures of one camera, instants and pictures of several, learn what is shared."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How far pictures and landmarks are believed: the standard deviation of a value of local contrast, how much of a
-    sample is news (neighbours repeat each other), and the factor of the landmarks' weights."""
+    """How far pictures and landmarks are believed, and by what blurs they are compared.
 
-    noise: float
-    share: float
-    landmarks: float
-
-
-ONE_CAMERA = Trust(noise=0.03, share=0.05, landmarks=0.1)
-SEVERAL_CAMERAS = Trust(noise=0.02, share=0.2, landmarks=0.03)
-"""That several cameras at once see the same value at a vertex says where it is; that one sees it over time, less so."""
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Small pictures around the face in N frames of C cameras, of side S: grey bytes, or local contrast.
-
-    Pixel (x, y) is at `origin + scale · (x, y)` in the footage, in pixels there. `masks` say, as bytes, what of it is
-    the person, where that is known.
+    noises: standard deviations of a value at each blur; small ones also make more values outliers, which at coarse blurs,
+    where much is still displaced, few are. share: how much of a sample is news (neighbours repeat each other).
+    landmarks, irises, closures: factors of the weights of landmarks, and of gaps between lids and lips. edge: within
+    so many pixels of a jump in depth nothing counts. blurs: standard deviations in pixels of a crop, coarse first; of
+    pairs, what lies between is compared.
     """
 
-    images: Shaped[Tensor, "N C S S"]
-    origin: Float64[Tensor, "N C 2"]
-    scale: Float64[Tensor, "N C"]
-    masks: UInt8[Tensor, "N C S S"] | None = None
+    noises: tuple[float, ...]
+    share: float
+    landmarks: float
+    irises: float
+    closures: float
+    edge: int
+    blurs: tuple[tuple[float, float] | tuple[float], ...]
 
-    def select(self, frames: np.ndarray) -> Crops:
-        chosen = torch.from_numpy(frames)
-        masks = None if self.masks is None else self.masks[chosen]
-        return Crops(self.images[chosen], self.origin[chosen], self.scale[chosen], masks)
 
-    def camera(self, rig: Rig, log_focal: float, frame: int, view: int) -> Camera:
-        """The camera of one of these pictures."""
-        scale, origin, side = self.scale[frame, view], self.origin[frame, view], self.images.shape[-1]
-        fx, fy = (rig.focal[frame, view] * float(np.exp(log_focal)) / scale).tolist()
-        cx, cy = ((rig.principal[frame, view] - origin) / scale).tolist()
-        whole = rig.camera(frame, view, log_focal, side, side)
-        return replace(whole, K=torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]))
-
-    def contrast(self, fine: float, coarse: float) -> Crops:
-        """What lies between two blurs (standard deviations in pixels) of grey bytes, brightness 1 being white.
-
-        With masks, blurs are means over the person only: else the outline's contrast with what is behind would outdo
-        all that is on the surface, and it is another in every picture.
-        """
-        result = torch.empty(self.images.shape, dtype=torch.float16)
-        given, made = (pictures.flatten(0, 1).split(_CHUNK) for pictures in (self.images, result))
-        masks = [None] * len(given) if self.masks is None else self.masks.flatten(0, 1).split(_CHUNK)
-        for images, mask, part in zip(given, masks, made, strict=True):
-            gray = images[..., None].float() / 255
-            if mask is None:
-                part.copy_((soften(gray, fine) - soften(gray, coarse))[..., 0])
-                continue
-            weight = mask[..., None].float() / 255
-            low, high = (
-                soften(gray * weight, sigma) / soften(weight, sigma).clamp_min(1e-3) for sigma in (fine, coarse)
-            )
-            part.copy_((weight * (low - high))[..., 0])
-        return replace(self, images=result)
+ONE_CAMERA = Trust((0.03, 0.03), 0.05, 0.1, 0.1, 1.0, 0, ((2.0, 10.0), (1.0, 6.0)))
+SEVERAL_CAMERAS = Trust((0.016, 0.016, 0.01, 0.008), 0.1, 0.01, 0.2, 0.05, 1, ((4.0,), (2.0,), (1.0,), (0.5,)))
+"""That several cameras at once see the same value at a vertex says where it is; that one sees it over time, less so.
+Irises are not among the samples, so that the eyes turn by their landmarks."""
 
 
 @dataclass(frozen=True)
 class PhotometricProblem(Problem):
     """A landmark problem with the picture's residuals added.
 
-    `crops` hold local contrast; `texture` [L] is the value of every sample of `surface`, `visible` [N, L, C] the weight
-    of each in each picture; `noise` is the standard deviation of a value, `share` how much of a sample is news
-    (neighbours repeat each other).
+    `crops` hold what is compared; `texture` [L] is the value of every sample of `surface`, `visible` [N, L, C] the
+    weight of each in each picture, `shade` by which factor the picture is brighter there; `noise` is the standard
+    deviation of a value, `share` how much of a sample is news. When `learning`, the texture given does not count: it is
+    always the one of least cost, and the equations are those with it eliminated.
     """
 
     surface: LandmarkModel
     crops: Crops
     texture: Float64[Tensor, "L"]
     visible: Float64[Tensor, "N L C"]
+    shade: Float64[Tensor, "N L C"]
     noise: float
     share: float
-
-    @property
-    def known_texture(self) -> Float64[Tensor, "L"]:
-        """The texture, NaN where no frame shows it."""
-        return torch.where(self.visible.amax((0, 2)) > 0, self.texture, torch.nan)
+    learning: bool
 
     def pixels(self, state: State, frames: slice) -> Float64[Tensor, "N L C 2"]:
         """Where the surface's samples are in the crops."""
@@ -136,47 +99,112 @@ class PhotometricProblem(Problem):
         return _parts(len(self.points), self.rig.cameras)
 
     def values(self, state: State, frames: slice) -> Float64[Tensor, "N L C"]:
-        """What the pictures show at the samples; NaN outside."""
-        return _sample(self.crops.images[frames], self.pixels(state, frames))
+        """What the pictures show at the samples, light taken off; NaN outside."""
+        return _sample(self.crops.images[frames], self.pixels(state, frames)) / self.shade[frames]
+
+    def shown(self, state: State) -> tuple[Float64[Tensor, "N L C"], Float64[Tensor, "L"]]:
+        """What all pictures show at the samples (NaN outside), and what these should show."""
+        values = torch.cat([self.values(state, frames) for frames in self.parts])
+        return values, robust_mean(values, self.visible, self.noise) if self.learning else self.texture
 
     def cost(self, state: State) -> float:
-        total = super().cost(state)
-        for frames in self.parts:
-            residual = (self.values(state, frames) - self.texture[:, None]) / self.noise
-            total += self.share * float((self.visible[frames] * _robust(residual)).nansum())
-        return total
+        values, texture = self.shown(state)
+        residual = (values - texture[:, None]) / self.noise
+        return super().cost(state) + self.share * float((self.visible * _robust(residual)).nansum())
 
     def normal_equations(
         self, state: State, free_frame: Bool[Tensor, "P"], free_identity: bool, free_focal: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        hessian, gradient = super().normal_equations(state, free_frame, free_identity, free_focal)
-        hessian, gradient = hessian.copy(), gradient.copy()
+    ) -> Equations:
+        """Those of the landmarks with the pictures' share.
+
+        The derivative of a value is a 3-vector of its picture and sample (how it changes as the sample moves) times
+        a matrix of its instant and sample (how it moves), so that sums over cameras are of 3-vectors and 3×3 matrices.
+        """
+        landmarks = super().normal_equations(state, free_frame, free_identity, free_focal)
+        hessian, gradient = landmarks.hessian.copy(), landmarks.gradient.copy()
+        values, texture = self.shown(state)
+        residual = (values - texture[:, None]) / self.noise
+        size, (count, width) = self.layout.size, gradient.shape
+        total = residual.new_zeros(len(texture))
+        ties = residual.new_zeros(len(texture), count * size + width - size)
         for frames in self.parts:
-            part = state.frames[frames]
-            joints, expression = self.layout.joints(part), self.layout.expressions(part)
-            surface = self.surface.evaluate(state.identity, expression, joints, part[:, 3:6])
-            rig = self.rig.select(frames)
-            pixels = self._into_crop(rig.project(surface.points, state.log_focal), frames)
-            value, slope = _sample_with_slope(self.crops.images[frames], pixels)
-            slope = (slope / self.crops.scale[frames][:, None, :, None])[..., None, :]
-            projection, by_focal = rig.derivative(surface.points, state.log_focal)
-            onto = (slope @ projection)[..., 0, :]
-            columns = self._frame_derivative(surface, part, free_frame, onto)
-            if free_identity:
-                columns.append(surface.identity_derivative(onto))
-            if free_focal:
-                columns.append((slope @ by_focal[..., None])[..., 0])
-            jacobian = torch.cat(columns, -1).flatten(1, 2)
-            residual = ((value - self.texture[:, None]) / self.noise).flatten(1)
-            weight = self.share * self.visible[frames].flatten(1) / torch.sqrt(1 + residual**2) / self.noise
-            # At the very edge of a crop there is a value, and no slope.
-            seen = residual.isfinite() & slope.isfinite().all(-1).flatten(1)
-            residual, weight = residual.nan_to_num(), torch.where(seen, weight, 0.0)
-            jacobian = torch.where(seen[..., None], jacobian, 0.0)
-            weighted = (jacobian * weight[..., None]).transpose(1, 2)
-            hessian[frames] += (weighted @ jacobian / self.noise).numpy()
-            gradient[frames] += (weighted @ residual[..., None])[..., 0].numpy()
-        return hessian, gradient
+            part, here = state.frames[frames], residual[frames].nan_to_num()
+            surface, onto, weight = self._linear(state, residual, frames, free_focal)
+            motion = self._motion(surface, part, free_frame, free_identity)
+            if free_focal:  # one dimension more in which all samples move alike
+                motion = torch.nn.functional.pad(motion, (0, 1, 0, 1))
+                motion[..., -1, -1] = 1
+            weighted = onto * weight[..., None]
+            inner = weighted.transpose(-1, -2) @ onto
+            hessian[frames] += (motion.flatten(1, 2).transpose(1, 2) @ (inner @ motion).flatten(1, 2)).numpy()
+            pull = (weighted * here[..., None]).sum(2)
+            gradient[frames] += (motion.flatten(1, 2).transpose(1, 2) @ pull.flatten(1)[..., None])[..., 0].numpy()
+            if self.learning:
+                tie = (weighted.sum(2)[..., None, :] @ motion)[..., 0, :]
+                first = (frames.start or 0) * size
+                columns = tie[..., :size].transpose(0, 1).flatten(1)
+                ties[:, first : first + columns.shape[1]] = columns
+                ties[:, count * size :] += tie[..., size:].sum(0)
+                total += weight.sum((0, 2))
+        if not self.learning:
+            return Equations(hessian, gradient)
+        return Equations(hessian, gradient, (ties / total.clamp_min(1e-9).sqrt()[:, None])[total > 1e-6].numpy())
+
+    def normal_equations_along(
+        self, state: State, directions: Float64[Tensor, "L 3"]
+    ) -> tuple[Float64[Tensor, "L"], Float64[Tensor, "L"]]:
+        """Second derivatives and gradients of the pictures' cost (both halved) as samples move along directions on the
+        rest head, each for itself; metres."""
+        values, texture = self.shown(state)
+        residual = (values - texture[:, None]) / self.noise
+        second, first, tie, total = (torch.zeros_like(texture) for _ in range(4))
+        for frames in self.parts:
+            surface, onto, weight = self._linear(state, residual, frames, False)
+            moved = torch.einsum("njab,jl,lb->nla", surface.rotation, self.surface.weights, directions)
+            slope = (onto * moved[:, :, None]).sum(-1)
+            second += (weight * slope**2).sum((0, 2))
+            first += (weight * slope * residual[frames].nan_to_num()).sum((0, 2))
+            tie += (weight * slope).sum((0, 2))
+            total += weight.sum((0, 2))
+        return (second - tie**2 / total.clamp_min(1e-9) if self.learning else second), first
+
+    def _linear(
+        self, state: State, residual: Float64[Tensor, "N L C"], frames: slice, with_focal: bool
+    ) -> tuple[LandmarkState, Float64[Tensor, "N L C _"], Float64[Tensor, "N L C"]]:
+        """The samples, derivatives of residuals by where these are (and the focal length), and residuals' weights."""
+        part = state.frames[frames]
+        joints, expression = self.layout.joints(part), self.layout.expressions(part)
+        surface = self.surface.evaluate(state.identity, expression, joints, part[:, 3:6])
+        rig = self.rig.select(frames)
+        slope = self._slope(rig.project(surface.points, state.log_focal), frames)[..., None, :]
+        by_points, by_focal = rig.derivative(surface.points, state.log_focal)
+        onto = (slope @ by_points)[..., 0, :]
+        if with_focal:
+            onto = torch.cat([onto, (slope @ by_focal[..., None])[..., 0]], -1)
+        # At the very edge of a crop there is a value, and no slope.
+        seen = residual[frames].isfinite() & onto.isfinite().all(-1)
+        weight = self.share * self.visible[frames] / torch.sqrt(1 + residual[frames].nan_to_num() ** 2)
+        return surface, torch.where(seen[..., None], onto, 0.0) / self.noise, torch.where(seen, weight, 0.0)
+
+    def _slope(self, footage: Float64[Tensor, "N L C 2"], frames: slice) -> Float64[Tensor, "N L C 2"]:
+        """How values change with where samples are in the footage, per pixel; NaN at the edge of a crop."""
+        pixels = self._into_crop(footage, frames)
+        slopes = []
+        for step in ((0.5, 0.0), (0.0, 0.5)):
+            step = pixels.new_tensor(step)
+            images = self.crops.images[frames]
+            slopes.append(_sample(images, pixels + step) - _sample(images, pixels - step))
+        return torch.stack(slopes, -1) / (self.crops.scale[frames][:, None] * self.shade[frames])[..., None]
+
+    def _motion(
+        self, surface: LandmarkState, part: Tensor, free_frame: Bool[Tensor, "P"], free_identity: bool
+    ) -> Float64[Tensor, "N L 3 F"]:
+        """Derivatives of the samples' positions by the free unknowns."""
+        everything = torch.eye(3, dtype=torch.float64).expand(*surface.points.shape[:2], 3, 3)
+        columns = self._frame_derivative(surface, part, free_frame, everything)
+        if free_identity:
+            columns.append(surface.identity_derivative(everything))
+        return torch.cat(columns, -1)
 
 
 def _parts(count: int, cameras: int) -> list[slice]:
@@ -200,71 +228,15 @@ def _sample(images: Float16[Tensor, "N C S S"], pixels: Float64[Tensor, "N L C 2
     return torch.where(inside, values, torch.nan)
 
 
-def _sample_with_slope(images: Tensor, pixels: Tensor) -> tuple[Float64[Tensor, "N L C"], Float64[Tensor, "N L C 2"]]:
-    """Values and their derivatives by pixel coordinates."""
-    along = []
-    for step in ((0.5, 0.0), (0.0, 0.5)):
-        step = pixels.new_tensor(step)
-        along.append(_sample(images, pixels + step) - _sample(images, pixels - step))
-    return _sample(images, pixels), torch.stack(along, -1)
+@dataclass(frozen=True)
+class Learnt:
+    """What key frames say of all frames: identity, the texture of all vertices at every blur, per-vertex offsets where
+    they were asked for; and the unknowns of these frames."""
 
-
-def robust_texture(values: Float64[Tensor, "N L"], weights: Float64[Tensor, "N L"]) -> Float64[Tensor, "L"]:
-    """The weighted mean over pictures, with outliers weighted down (NaN where nothing was seen)."""
-    weights = torch.where(values.isfinite(), weights, 0.0)
-    middle = torch.where(weights > 0, values, torch.nan).nanmedian(0).values
-    values = values.nan_to_num()
-    for _ in range(5):
-        spread = ((weights * (values - middle).abs().clamp_max(0.2)).sum(0) / weights.sum(0)).clamp_min(1e-3)
-        trusted = weights / (1 + ((values - middle) / spread) ** 2)
-        middle = (trusted * values).sum(0) / trusted.sum(0)
-    return middle
-
-
-def surface_samples(head: SkinnedHead) -> LandmarkSet:
-    """The vertices that show a face: skin that moves with skull or jaw."""
-    bust = head.weights[:, head.joint_names.index("root")] > 0.02
-    low = torch.zeros(len(head.v_template), dtype=torch.bool)
-    if "neck" in head.regions:
-        low[head.regions["neck"]] = True
-    skin = torch.zeros_like(low)
-    skin[head.regions["skin" if "skin" in head.regions else "face"]] = True
-    chosen = (skin & ~bust & ~low).nonzero()[:, 0]
-    return vertex_landmarks(head, chosen[:: max(1, len(chosen) // _SAMPLES)])
-
-
-def vertex_landmarks(head: SkinnedHead, vertices: Tensor) -> LandmarkSet:
-    """Vertices as landmarks, numbered by vertex."""
-    flat = head.faces.flatten()
-    first = torch.full((len(head.v_template),), -1, dtype=torch.int64)
-    first[flat.flip(0)] = torch.arange(len(flat)).flip(0)
-    place = first[vertices]
-    barycentric = torch.nn.functional.one_hot(place % 3, 3).to(head.v_template)
-    return LandmarkSet(vertices, place // 3, barycentric)
-
-
-def crops_of(footage: Footage, head: SkinnedHead, fit: Fit, progress: Progress = silent) -> Crops:
-    """The face of every frame, grey. Frames where no face was fitted get the nearest pose's box."""
-    face = head.regions["face"]
-    images, boxes = [], []
-    for frame in counted(footage, "cutting out faces", len(fit.seen), progress):
-        points = fit.camera.project(head.pose(fit.params[frame.index]).vertices[face])
-        image, place = face_crop(to_float(frame.image), fit.camera, points)
-        images.append(image[None])
-        boxes.append([place])
-    placed = torch.tensor(boxes, dtype=torch.float64)
-    return Crops(torch.stack(images), placed[..., :2], placed[..., 2])
-
-
-def face_crop(
-    image: Float[Tensor, "H W 3"], camera: Camera, face: Float[Tensor, "K 2"]
-) -> tuple[UInt8[Tensor, "S S"], tuple[float, float, float]]:
-    """A grey square with room around a face that is at these pixels; its left and top, and the size of its pixels."""
-    low, high = face.amin(0), face.amax(0)
-    box = Box.square_around(tuple(((low + high) / 2).tolist()), 1.7 * float((high - low).max()))
-    part, _ = crop_and_resize(image, camera, box, CROP_SIDE, CROP_SIDE)
-    gray = part @ torch.tensor([0.299, 0.587, 0.114])
-    return (gray * 255).round().clamp(0, 255).to(torch.uint8), (box.left, box.top, box.width / CROP_SIDE)
+    identity: Float64[Tensor, "S"]
+    texture: Float64[Tensor, "K V"]
+    frames: Float64[Tensor, "N P"]
+    offset: Float[Tensor, "V 3"] | None = None
 
 
 def refine_fit(
@@ -275,55 +247,149 @@ def refine_fit(
     settings: FitSettings,
     *,
     frozen: bool,
+    offsets: bool = False,
     progress: Progress = silent,
 ) -> Fit:
     """The fit, closer to the pictures.
 
-    Key frames estimate identity and texture by turns; then every frame is fitted with both frozen, starting from its
-    landmarks. With `frozen`, the texture of `fit.shared` is used and nothing shared is estimated. A texture needs
-    several frames: of fewer than 8, the fit comes back as it is.
+    Key frames estimate identity and texture; then every frame is fitted with both frozen, starting from its landmarks.
+    With `frozen`, the texture of `fit.shared` is used and nothing shared is estimated. With `offsets`, and several
+    cameras, the surface may differ from the head model along its normals, alike in all frames. A texture needs several
+    pictures: of fewer than 8, the fit comes back as it is.
     """
+    several = crops.scale.shape[1] > 1
+    trust = SEVERAL_CAMERAS if several else ONE_CAMERA
     surface = LandmarkModel.of(head, surface_samples(head), fit.shared.offset)
+    known: tuple[np.ndarray, Learnt] | None = None
     if not frozen:
         usable = np.flatnonzero(fit.seen)
         if len(usable) * crops.scale.shape[1] < _FEWEST:
             return fit
-        wanted = max(_FEWEST, _KEY_FRAMES // crops.scale.shape[1])
-        key = usable[np.unique(np.linspace(0, len(usable) - 1, wanted).round().astype(int))]
-        problem, state, _ = problem_of(head, observations.select(key), _part(fit, key), settings)
-        problem = replace(problem, tied=np.zeros_like(problem.tied))
-        textures = []
-        for scales in _SCALES:
-            seen = crops.select(key).contrast(*scales)
-            task = _with_pictures(head, problem, state, surface, seen, None)
-            for turn in range(_TURNS):
-                progress("learning the surface", len(textures) * _TURNS + turn, len(_SCALES) * _TURNS, {})
-                state = _settle(task, state, free_identity=True, iterations=4)
-                task = _with_pictures(head, problem, state, surface, seen, None)
-            textures.append(_over_vertices(head, surface, task.known_texture))
-        progress("learning the surface", len(_SCALES) * _TURNS, len(_SCALES) * _TURNS, {})
-        shared = replace(fit.shared, identity=state.identity.float(), texture=torch.stack(textures).float())
+        key = key_frames(usable, crops.scale.shape[1])
+        given = head, observations.select(key), part_of(fit, key), crops.select(key), settings
+        if several:
+            learnt = _learn_together(*given, offsets=offsets, progress=progress)
+            known = key, learnt
+        else:
+            learnt = _learn_by_turns(*given, progress=progress)
+        shared = replace(fit.shared, identity=learnt.identity.float(), texture=learnt.texture.float())
+        if learnt.offset is not None:
+            shared = replace(shared, offset=learnt.offset)
+            surface = LandmarkModel.of(head, surface_samples(head), learnt.offset)
         fit = fit_landmarks(head, observations, settings, shared)
     texture = fit.shared.texture
-    if texture is None:
+    if texture is None or len(texture) != len(trust.blurs):
         return fit
-    problem, state, used = problem_of(head, observations, fit, settings)
-    for done, (values, scales) in enumerate(zip(texture.double(), _SCALES, strict=True)):
-        progress("following the surface", done, len(_SCALES), {})
-        task = _with_pictures(head, problem, state, surface, crops.contrast(*scales), values[surface.ids])
-        state = _settle(task, state, free_identity=False, iterations=4)
-    progress("following the surface", len(_SCALES), len(_SCALES), {})
+    problem, state, used = problem_of(head, observations, fit, settings, pictures=several)
+    problem = quieter(problem, used.set_name, trust)
+    if known is not None:  # where these ended is closer than their landmarks
+        state.frames[torch.from_numpy(known[0])] = known[1].frames
+    for done, (values, blur, noise) in enumerate(zip(texture.double(), trust.blurs, trust.noises, strict=True)):
+        progress("following the surface", done, len(texture), {})
+        task = with_pictures(head, problem, state, surface, filtered(crops, blur), values[surface.ids], trust, noise)
+        state = settle(task, state, free_identity=False, iterations=4)
+    progress("following the surface", len(texture), len(texture), {})
     return with_state(head, fit, problem, state, used)
 
 
-def _settle(task: PhotometricProblem, state: State, *, free_identity: bool, iterations: int) -> State:
+def key_frames(usable: np.ndarray, cameras: int) -> np.ndarray:
+    """The frames that learn what all of them share."""
+    if cameras == 1:
+        wanted = _KEY_PICTURES
+    else:
+        wanted = min(max(_FEWEST, _SEVERAL_PICTURES // cameras), _MOST_INSTANTS)
+    return usable[np.unique(np.linspace(0, len(usable) - 1, wanted).round().astype(int))]
+
+
+def filtered(crops: Crops, blur: tuple[float, float] | tuple[float]) -> Crops:
+    """The crops as they are compared."""
+    return crops.brightness(*blur) if len(blur) == 1 else crops.contrast(*blur)
+
+
+def _learn_by_turns(
+    head: SkinnedHead,
+    observations: Observations,
+    fit: Fit,
+    crops: Crops,
+    settings: FitSettings,
+    *,
+    progress: Progress,
+) -> Learnt:
+    """With the texture held while the rest moves."""
+    trust = ONE_CAMERA
+    surface = LandmarkModel.of(head, surface_samples(head), fit.shared.offset)
+    problem, state, used = problem_of(head, observations, fit, settings)
+    problem = replace(quieter(problem, used.set_name, trust), tied=np.zeros_like(problem.tied))
+    textures: list[Tensor] = []
+    steps = len(trust.blurs) * _TURNS
+    for blur, noise in zip(trust.blurs, trust.noises, strict=True):
+        seen = filtered(crops, blur)
+        task = with_pictures(head, problem, state, surface, seen, None, trust, noise)
+        for turn in range(_TURNS):
+            progress("learning the surface", len(textures) * _TURNS + turn, steps, {})
+            state = settle(replace(task, learning=False), state, free_identity=True, iterations=4)
+            task = with_pictures(head, problem, state, surface, seen, None, trust, noise)
+        textures.append(over_vertices(head, surface, task))
+    progress("learning the surface", steps, steps, {})
+    return Learnt(state.identity, torch.stack(textures), state.frames)
+
+
+def _learn_together(
+    head: SkinnedHead,
+    observations: Observations,
+    fit: Fit,
+    crops: Crops,
+    settings: FitSettings,
+    *,
+    offsets: bool,
+    progress: Progress,
+) -> Learnt:
+    """With the texture eliminated from the equations.
+
+    The landmarks' prior of the identity counts once per two frames, because their errors are the same in all frames;
+    the pictures' are not, so here it counts once.
+    """
+    trust, samples = SEVERAL_CAMERAS, surface_samples(head)
+    surface = LandmarkModel.of(head, samples, fit.shared.offset)
+    problem, state, used = problem_of(head, observations, fit, settings, pictures=True)
+    once = settings.identity_sigma**-2
+    problem = quieter(problem, used.set_name, trust)
+    problem = replace(problem, tied=np.zeros_like(problem.tied), identity_precision=once)
+    steps = len(trust.blurs) + (_OFFSET_ROUNDS if offsets else 0)
+    for done, (blur, noise) in enumerate(zip(trust.blurs, trust.noises, strict=True)):
+        progress("learning the surface", done, steps, {})
+        for _ in range(2 if done == len(trust.blurs) - 1 else 1):  # who sees what is taken anew
+            task = with_pictures(head, problem, state, surface, filtered(crops, blur), None, trust, noise)
+            state = settle(task, state, free_identity=True, iterations=_TOGETHER)
+    offset = fit.shared.offset
+    if offsets:
+        finest = filtered(crops, trust.blurs[-1])
+        bumps = Bumps.of(head, state.identity.float())
+        for done in range(_OFFSET_ROUNDS):
+            progress("learning the surface", len(trust.blurs) + done, steps, {})
+            task = with_pictures(head, problem, state, surface, finest, None, trust, trust.noises[-1])
+            bumps = raised(bumps, task, state)
+            offset = bumps.offset if fit.shared.offset is None else fit.shared.offset + bumps.offset
+            surface = LandmarkModel.of(head, samples, offset)
+            state = settle(replace(task, surface=surface), state, free_identity=True, iterations=3)
+    textures = []
+    for blur, noise in zip(trust.blurs, trust.noises, strict=True):
+        task = with_pictures(head, problem, state, surface, filtered(crops, blur), None, trust, noise)
+        textures.append(over_vertices(head, surface, task))
+    progress("learning the surface", steps, steps, {})
+    return Learnt(state.identity, torch.stack(textures), state.frames, offset)
+
+
+def settle(task: PhotometricProblem, state: State, *, free_identity: bool, iterations: int) -> State:
+    """Some steps of the solver."""
     free = torch.ones(task.layout.size, dtype=torch.bool)
     return minimise(task, state, free_frame=free, free_identity=free_identity, free_focal=False, iterations=iterations)[
         0
     ]
 
 
-def _part(fit: Fit, frames: np.ndarray) -> Fit:
+def part_of(fit: Fit, frames: np.ndarray) -> Fit:
+    """The fit of some frames."""
     return replace(
         fit,
         params=fit.params[torch.from_numpy(frames)],
@@ -333,68 +399,50 @@ def _part(fit: Fit, frames: np.ndarray) -> Fit:
     )
 
 
-def _over_vertices(head: SkinnedHead, surface: LandmarkModel, values: Tensor) -> Float64[Tensor, "V"]:
-    return torch.full((len(head.v_template),), torch.nan, dtype=torch.float64).index_copy(0, surface.ids, values)
+def over_vertices(head: SkinnedHead, surface: LandmarkModel, task: PhotometricProblem) -> Float64[Tensor, "V"]:
+    """The texture by vertex, NaN where no picture shows it."""
+    known = torch.where(task.visible.amax((0, 2)) > 0, task.texture, torch.nan)
+    return torch.full((len(head.v_template),), torch.nan, dtype=torch.float64).index_copy(0, surface.ids, known)
 
 
-def _with_pictures(
+def quieter(problem: Problem, set_name: str, trust: Trust) -> Problem:
+    """The problem with its landmarks believed as little as beside pictures."""
+    iris = torch.tensor([name == "iris" for name in regions(set_name, problem.model.ids.numpy())])
+    factor = torch.where(iris, trust.irises, trust.landmarks).double()
+    closures = trust.closures * problem.closure_weight
+    return replace(problem, weights=factor[:, None] * problem.weights, closure_weight=closures)
+
+
+def with_pictures(
     head: SkinnedHead,
     problem: Problem,
     state: State,
     surface: LandmarkModel,
     crops: Crops,
     texture: Float64[Tensor, "L"] | None,
+    trust: Trust,
+    noise: float,
 ) -> PhotometricProblem:
-    """The problem with the residuals of the pictures; without a texture, with the one the state makes likely."""
-    visible = _visibility(head, problem, state, surface, crops)
+    """The problem with the residuals of the pictures; without a texture, one that learns it."""
+    seen = sight(head, problem, state, surface, crops, edge=trust.edge)
     given = {field.name: getattr(problem, field.name) for field in fields(Problem)}
-    trust = SEVERAL_CAMERAS if problem.rig.cameras > 1 else ONE_CAMERA
-    given["weights"] = trust.landmarks * problem.weights
     task = PhotometricProblem(
         **given,
         surface=surface,
         crops=crops,
-        texture=visible.new_zeros(len(surface.ids)) if texture is None else texture,
-        visible=visible,
-        noise=trust.noise,
+        texture=seen.visible.new_zeros(len(surface.ids)) if texture is None else texture,
+        visible=seen.visible,
+        shade=torch.ones_like(seen.visible),
+        noise=noise,
         share=trust.share,
+        learning=texture is None,
     )
+    values = torch.cat([task.values(state, frames) for frames in task.parts])
+    if problem.rig.cameras > 1:
+        task = replace(task, shade=shading(values, seen.visible, seen.normals))
+        values = values / task.shade
     if texture is None:
-        values = torch.cat([task.values(state, frames) for frames in task.parts])
-        texture = robust_texture(*(part.transpose(1, 2).flatten(0, 1) for part in (values, visible)))
+        flat = (part.transpose(1, 2).flatten(0, 1) for part in (values, seen.visible))
+        texture = robust_texture(*flat) if problem.rig.cameras == 1 else robust_mean(values, seen.visible, noise)
     known = texture.isfinite()
-    return replace(task, texture=texture.nan_to_num(), visible=torch.where(known[:, None], visible, 0.0))
-
-
-def _visibility(
-    head: SkinnedHead, problem: Problem, state: State, surface: LandmarkModel, crops: Crops
-) -> Float64[Tensor, "N L C"]:
-    """How squarely each picture shows each sample: 0 if it is turned away or hidden."""
-    side = crops.images.shape[-1]
-    joints, expression = problem.layout.joints(state.frames), problem.layout.expressions(state.frames)
-    hair = head.attributes.get("hair_weight")
-    trust = torch.ones(len(surface.ids)) if hair is None else 1 - 0.7 * hair[surface.ids]
-    rows = []
-    for index in range(len(state.frames)):
-        params = replace(
-            head.neutral(),
-            identity=state.identity.float(),
-            expression=expression[index].float(),
-            joints={name: angle[index].float() for name, angle in joints.items()},
-            translation=state.frames[index, 3:6].float(),
-        )
-        vertices = head.pose(params).vertices
-        normals = vertex_normals(vertices, head.faces)[surface.ids]
-        views = []
-        for view in range(problem.rig.cameras):
-            camera = crops.camera(problem.rig, state.log_focal, index, view)
-            depth = rasterize_mesh(vertices, head.faces, camera).depth
-            seen = camera.to_camera(vertices[surface.ids])
-            turned = normals @ camera.world_to_camera[:3, :3].T
-            facing = -(turned * torch.nn.functional.normalize(seen, dim=-1)).sum(-1)
-            x, y = camera.project(vertices[surface.ids]).floor().long().clamp(0, side - 1).unbind(-1)
-            front = depth[y, x]
-            open_to_view = (front == 0) | (seen[:, 2] < front + 0.006)
-            views.append(((facing - 0.25) / 0.3).clamp(0, 1) * open_to_view * trust)
-        rows.append(torch.stack(views, -1))
-    return torch.stack(rows).double()
+    return replace(task, texture=texture.nan_to_num(), visible=torch.where(known[:, None], seen.visible, 0.0))

@@ -23,6 +23,7 @@ class TrackSettings:
         focal: focal length in pixels of the footage if known; else a photo's metadata, else it is estimated.
         smooth: how strongly movement is smoothed over time; 0 is not at all.
         photometric: refine a video's landmark fit by the pictures themselves, and follow the torso in them.
+        offsets: with several cameras, let the face's surface differ from the head model where the pictures show it.
         hair: move the scalp of the mesh out to where the hair ends, where that matches the outline better.
         overlay: write a picture or video that shows the fit over the footage.
     """
@@ -35,6 +36,7 @@ class TrackSettings:
     focal: float | None = None
     smooth: float = 1.0
     photometric: bool = True
+    offsets: bool = False
     hair: bool = True
     overlay: bool = True
 

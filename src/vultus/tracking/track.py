@@ -14,27 +14,25 @@ from torch import Tensor
 from vultus.cameras import Camera
 from vultus.captures import Capture, CaptureWriter, Source, below_line_mask, open_capture
 from vultus.errors import VultusError
-from vultus.files import sha256_of, write_json
+from vultus.files import sha256_of
 from vultus.heads import LandmarkSet, SkinnedHead
 from vultus.images import Box, VideoWriter, crop_and_resize, to_float, to_uint8, write_png
-from vultus.motion import Motion
 from vultus.progress import Progress, silent
 from vultus.tracking.detection import detect_footage
 from vultus.tracking.detectors import Detector, mediapipe_detector
+from vultus.tracking.face_crops import crops_of
+from vultus.tracking.finishing import at_rest, motion_of, with_hair, write_fit
 from vultus.tracking.footage import Footage
-from vultus.tracking.hair_offset import Silhouette, fit_hair_offset
+from vultus.tracking.hair_offset import Silhouette
 from vultus.tracking.landmark_fit import Fit, SharedFit, embedding_of, fit_landmarks
 from vultus.tracking.landmark_regions import TRUSTED
 from vultus.tracking.matte import crop_box, person_matte, to_tensor
-from vultus.tracking.neck import turn_neck
-from vultus.tracking.neutral import neutral_of
 from vultus.tracking.observations import FitSettings, Observations
 from vultus.tracking.overlay import draw_overlay
-from vultus.tracking.photometric import crops_of, refine_fit
-from vultus.tracking.report import MISFIT, build_report
+from vultus.tracking.photometric import refine_fit
+from vultus.tracking.report import MISFIT
 from vultus.tracking.selection import Selection, select_face
 from vultus.tracking.settings import Clock, TrackSettings
-from vultus.tracking.shared_file import write_shared
 from vultus.tracking.torso import torso_motion, torso_template, turn_body
 
 _VERSION = 3
@@ -147,29 +145,22 @@ def _fill(
         if shared is None and detector.segments_crops:
             silhouettes = _silhouettes(footage, head, fit, valid, detector)
         if settings.hair and silhouettes:
-            offset = fit_hair_offset(head, silhouettes)
-            fit = replace(fit, params=replace(fit.params, offset=offset), shared=replace(fit.shared, offset=offset))
+            fit = with_hair(head, fit, silhouettes)
         crop = fit.shared.crop or _choose_crop(head, fit, valid, silhouettes)
     box = Box.square_around(crop[:2], crop[2])
     camera = fit.camera.cropped(box.left, box.top, box.width, box.height).resized(settings.size, settings.size)
-    neutral = fit.shared.neutral or neutral_of(fit.params, torch.from_numpy(valid))
-    neutral = replace(neutral, identity=fit.shared.identity, offset=fit.shared.offset)
-    fit = replace(fit, params=turn_neck(head, fit.params, neutral.joint("root")))
-    fit = replace(fit, shared=replace(fit.shared, neutral=neutral, crop=crop))
+    fit = at_rest(head, fit, valid)
+    fit = replace(fit, shared=replace(fit.shared, crop=crop))
     with clock.stage("pictures"):
         _write_pictures(writer, footage, head, fit, valid, selection, camera, box, settings, detector, progress)
     if settings.photometric and not footage.photo:
         with clock.stage("torso"):
             fit = _follow_torso(writer, head, fit, valid, selection.shots, camera, progress)
     times = torch.tensor([frame.time for frame in frames], dtype=torch.float64)
-    motion = Motion(fit.params, times, neutral, torch.from_numpy(valid), torch.from_numpy(selection.shots))
+    motion = motion_of(fit, valid, times, torch.from_numpy(selection.shots))
     writer.set_camera(0, camera)
-    writer.set_motion(motion)
-    write_shared(writer.folder, fit.shared)
-    report = build_report(fit, selection, valid, reasons, clock.seconds)
-    if footage.damage is not None:
-        report["damage"] = footage.damage
-    write_json(writer.folder / "report.json", report)
+    more = {} if footage.damage is None else {"damage": footage.damage}
+    write_fit(writer, fit, motion, selection, reasons, valid, clock.seconds, more)
 
 
 def _observations(footage: Footage, selection: Selection) -> Observations:

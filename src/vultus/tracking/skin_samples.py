@@ -1,0 +1,164 @@
+"""Where pictures and a head's surface are compared: samples of the skin, who sees them, and what they should show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from vultus.heads import LandmarkSet, SkinnedHead
+from vultus.meshes import rasterize_mesh, vertex_normals
+from vultus.tracking.face_crops import Crops
+from vultus.tracking.landmark_model import LandmarkModel
+from vultus.tracking.landmark_solver import Problem, State
+
+_SAMPLES = 2000
+_REWEIGHTED, _LIGHT_ROUNDS = 5, 3
+_HIDDEN, _JUMP = 0.006, 0.004
+"""Metres: behind what is in front by this much is hidden; depth that differs by this much is another surface."""
+_OUTLIER, _LIGHT_PRIOR = 0.05, 0.01
+
+
+def surface_samples(head: SkinnedHead) -> LandmarkSet:
+    """The vertices that show a face: skin that moves with skull or jaw."""
+    bust = head.weights[:, head.joint_names.index("root")] > 0.02
+    low = torch.zeros(len(head.v_template), dtype=torch.bool)
+    if "neck" in head.regions:
+        low[head.regions["neck"]] = True
+    skin = torch.zeros_like(low)
+    skin[head.regions["skin" if "skin" in head.regions else "face"]] = True
+    chosen = (skin & ~bust & ~low).nonzero()[:, 0]
+    return vertex_landmarks(head, chosen[:: max(1, len(chosen) // _SAMPLES)])
+
+
+def vertex_landmarks(head: SkinnedHead, vertices: Tensor) -> LandmarkSet:
+    """Vertices as landmarks, numbered by vertex."""
+    flat = head.faces.flatten()
+    first = torch.full((len(head.v_template),), -1, dtype=torch.int64)
+    first[flat.flip(0)] = torch.arange(len(flat)).flip(0)
+    place = first[vertices]
+    barycentric = torch.nn.functional.one_hot(place % 3, 3).to(head.v_template)
+    return LandmarkSet(vertices, place // 3, barycentric)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How squarely each picture shows each sample (0: it is turned away or hidden), and the samples' normals."""
+
+    visible: Float64[Tensor, "N L C"]
+    normals: Float64[Tensor, "N L 3"]
+
+
+def sight(
+    head: SkinnedHead, problem: Problem, state: State, surface: LandmarkModel, crops: Crops, *, edge: int = 0
+) -> Sight:
+    """Which pictures show which samples. Within `edge` pixels of a jump in depth nothing counts: a pixel there mixes
+    the surface with what is behind it."""
+    side = crops.images.shape[-1]
+    joints, expression = problem.layout.joints(state.frames), problem.layout.expressions(state.frames)
+    hair = head.attributes.get("hair_weight")
+    trust = torch.ones(len(surface.ids)) if hair is None else 1 - 0.7 * hair[surface.ids]
+    rows, directions = [], []
+    for index in range(len(state.frames)):
+        params = replace(
+            head.neutral(),
+            identity=state.identity.float(),
+            expression=expression[index].float(),
+            joints={name: angle[index].float() for name, angle in joints.items()},
+            translation=state.frames[index, 3:6].float(),
+        )
+        vertices = head.pose(params).vertices
+        normals = vertex_normals(vertices, head.faces)[surface.ids]
+        views = []
+        for view in range(problem.rig.cameras):
+            camera = crops.camera(problem.rig, state.log_focal, index, view)
+            depth = rasterize_mesh(vertices, head.faces, camera).depth
+            seen = camera.to_camera(vertices[surface.ids])
+            turned = normals @ camera.world_to_camera[:3, :3].T
+            facing = -(turned * torch.nn.functional.normalize(seen, dim=-1)).sum(-1)
+            x, y = camera.project(vertices[surface.ids]).floor().long().clamp(0, side - 1).unbind(-1)
+            front = depth[y, x]
+            open_to_view = (front == 0) | (seen[:, 2] < front + _HIDDEN)
+            if edge:
+                # What a surface turned by 75 degrees from the view does to depth within the window is no jump.
+                pixel = seen[:, 2] / camera.K[0, 0]
+                open_to_view &= depth_range(depth, edge)[y, x] < _JUMP + 4 * edge * pixel
+            views.append(((facing - 0.25) / 0.3).clamp(0, 1) * open_to_view * trust)
+        rows.append(torch.stack(views, -1))
+        directions.append(normals)
+    return Sight(torch.stack(rows).double(), torch.stack(directions).double())
+
+
+def depth_range(depth: Float[Tensor, "H W"], radius: int) -> Float[Tensor, "H W"]:
+    """Farthest minus nearest depth (metres) in a square of this many pixels around each; 0, nothing, is very far."""
+    filled = torch.where(depth == 0, torch.full_like(depth, 1e3), depth)[None, None]
+    width = 2 * radius + 1
+    farthest, nearest = (
+        torch.nn.functional.max_pool2d(sign * filled, width, stride=1, padding=radius)[0, 0] for sign in (1, -1)
+    )
+    return farthest + nearest
+
+
+def shading(
+    values: Float64[Tensor, "N L C"], weights: Float64[Tensor, "N L C"], normals: Float64[Tensor, "N L 3"]
+) -> Float64[Tensor, "N L C"]:
+    """By which factor each picture is brighter at a sample than the surface's own colour.
+
+    A gain of every picture and, the same for all pictures of an instant, spherical harmonics of degree 2 of the
+    normals (Lambertian light; Ramamoorthi and Hanrahan 2001), fitted by turns with the surface's colours.
+    """
+    weights = torch.where(values.isfinite(), weights, 0.0)
+    values = values.nan_to_num()
+    x, y, z = normals.unbind(-1)
+    light = torch.stack([x, y, z, x * y, x * z, y * z, x * x - y * y, 3 * z * z - 1], -1)
+    cameras = values.shape[2]
+    basis = torch.cat(
+        [
+            torch.eye(cameras, dtype=values.dtype).expand(*values.shape, cameras),
+            light[:, :, None].expand(*values.shape, 8),
+        ],
+        -1,
+    )
+    factor = torch.ones_like(values)
+    for _ in range(_LIGHT_ROUNDS):
+        color = robust_mean(values / factor, weights)
+        design = basis * color[:, None, None]
+        off = values - color[:, None]
+        trusted = weights / (1 + ((values / factor - color[:, None]) / _OUTLIER) ** 2)
+        rows, target = (part.flatten(1, 2) for part in (design, off))
+        weighted = rows * trusted.flatten(1)[..., None]
+        normal = weighted.transpose(1, 2) @ rows
+        size = normal.diagonal(dim1=1, dim2=2).amax(-1).clamp_min(1e-9)
+        normal = normal + (_LIGHT_PRIOR * size)[:, None, None] * torch.eye(basis.shape[-1], dtype=values.dtype)
+        found = torch.linalg.solve(normal, (weighted.transpose(1, 2) @ target[..., None]))
+        factor = (1 + (basis.flatten(1, 2) @ found)[..., 0].unflatten(1, values.shape[1:])).clamp(0.3, 3.0)
+    return factor
+
+
+def robust_mean(
+    values: Float64[Tensor, "N L C"], weights: Float64[Tensor, "N L C"], noise: float = 0.02
+) -> Float64[Tensor, "L"]:
+    """Of every sample the value of least pseudo-Huber cost over the pictures (0 where none shows it)."""
+    values, weights = (part.transpose(1, 2).flatten(0, 1) for part in (values, weights))
+    weights = torch.where(values.isfinite(), weights, 0.0)
+    middle = torch.where(weights > 0, values, torch.nan).nanmedian(0).values.nan_to_num()
+    values = values.nan_to_num()
+    for _ in range(_REWEIGHTED):
+        trusted = weights / torch.sqrt(1 + ((values - middle) / noise) ** 2)
+        total = trusted.sum(0)
+        middle = torch.where(total > 1e-9, (trusted * values).sum(0) / total.clamp_min(1e-9), middle)
+    return middle
+
+
+def robust_texture(values: Float64[Tensor, "N L"], weights: Float64[Tensor, "N L"]) -> Float64[Tensor, "L"]:
+    """The weighted mean over pictures, with outliers weighted down (NaN where nothing was seen)."""
+    weights = torch.where(values.isfinite(), weights, 0.0)
+    middle = torch.where(weights > 0, values, torch.nan).nanmedian(0).values
+    values = values.nan_to_num()
+    for _ in range(5):
+        spread = ((weights * (values - middle).abs().clamp_max(0.2)).sum(0) / weights.sum(0)).clamp_min(1e-3)
+        trusted = weights / (1 + ((values - middle) / spread) ** 2)
+        middle = (trusted * values).sum(0) / trusted.sum(0)
+    return middle
