@@ -42,7 +42,7 @@ _SEVERAL_PICTURES, _TOGETHER, _OFFSET_ROUNDS = 128, 8, 4
 class Trust:
     """How far pictures and landmarks are believed, and by what blurs they are compared.
 
-    noises: standard deviations of a value at each blur; small ones also make more values outliers, which at coarse blurs,
+    noises: standard deviations of a value at each blur; a small one makes more values outliers, which at coarse blurs,
     where much is still displaced, few are. share: how much of a sample is news (neighbours repeat each other).
     landmarks, irises, closures: factors of the weights of landmarks, and of gaps between lids and lips. edge: within
     so many pixels of a jump in depth nothing counts. blurs: standard deviations in pixels of a crop, coarse first; of
