@@ -16,7 +16,7 @@ from vultus.cameras import Camera, look_at
 from vultus.captures.gagavatar_lmdb import TrackedPictures, encode_picture, video_of, write_tracked
 from vultus.captures.gagavatar_records import FOCAL, camera_of, head_box, record_of
 from vultus.errors import VultusError
-from vultus.files.lmdb import write_lmdb
+from vultus.files.lmdb_writing import write_lmdb
 from vultus.heads.load import load_head
 from vultus.motion import HeadParams
 

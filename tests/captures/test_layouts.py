@@ -14,7 +14,7 @@ from PIL import Image
 from rig import HEIGHT, WIDTH, cameras, write_rig
 
 from vultus.captures import CaptureWriter, layout_of, open_capture, read_contents
-from vultus.captures.colmap import read_colmap_model
+from vultus.captures.colmap_files import read_colmap_model
 from vultus.captures.lens import Lens
 from vultus.captures.nersemble import decode_srgb, encode_srgb, polynomial_terms
 from vultus.errors import VultusError

@@ -22,7 +22,8 @@ from vultus.evaluation.temporal import Shown, temporal_change
 from vultus.images import read_image, write_png, write_video
 from vultus.tracking.detectors import Face
 from vultus.workflows.assets import recognise_file
-from vultus.workflows.evaluate import EvaluateRequest, evaluate, load_lpips, open_and_evaluate
+from vultus.workflows.evaluate import EvaluateRequest, evaluate, open_and_evaluate
+from vultus.workflows.instruments import load_lpips
 
 QUICK = EvaluateRequest(heat_maps=False, worst=0)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from vultus.errors import VultusError
-from vultus.files.lmdb import LmdbReader, write_lmdb
+from vultus.files.lmdb import LmdbReader
+from vultus.files.lmdb_writing import write_lmdb
 
 # Written by LMDB 0.9.36 in three transactions: keys KK_I for KK 00 to 02, I 0 to 39, one deleted afterwards.
 FROM_LIBRARY = (

@@ -26,7 +26,8 @@ from torch import Tensor
 from vultus.captures.gagavatar_records import Record, TrackedFrame, params_of, parse_record
 from vultus.errors import VultusError
 from vultus.files import atomic_path, read_json, read_pickle, write_json
-from vultus.files.lmdb import LmdbReader, write_lmdb
+from vultus.files.lmdb import LmdbReader
+from vultus.files.lmdb_writing import write_lmdb
 from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel
 from vultus.motion import HeadParams

@@ -146,8 +146,12 @@ def _entry(root: Path, path: Path, where: str, frame: Mapping[str, Any], split: 
 
 def _entries_of_frames(root: Path, frames: Mapping[int, TrackedFrame]) -> list[_Entry]:
     """The pictures of folders that have the tracker's checkpoints in place of transforms."""
-    files = [path for path in (root / "images").iterdir() if _NUMBER.fullmatch(path.stem)]
-    pictures = {int(path.stem): path for path in sorted(files) if path.suffix.lower() in (".png", ".jpg")}
+    pictures: dict[int, Path] = {}
+    for path in sorted((root / "images").iterdir()):
+        if _NUMBER.fullmatch(path.stem) and path.suffix.lower() in (".png", ".jpg"):
+            if int(path.stem) in pictures:
+                raise VultusError(f"{path}: is picture {int(path.stem)} a second time")
+            pictures[int(path.stem)] = path
     entries = []
     for number, frame in frames.items():
         if frame.K is None:

@@ -134,10 +134,15 @@ def _scaled(camera: Camera, width: int, height: int, path: Path) -> Camera:
 
 def _stills(root: Path) -> dict[tuple[str, int], Picture]:
     folder = root / "images"
-    if not folder.is_dir():
-        return {}
-    names = ((_STILL.fullmatch(path.name), path) for path in folder.iterdir())
-    return {(match[1], int(match[2])): ImageFile(path) for match, path in names if match is not None}
+    found: dict[tuple[str, int], Picture] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = _STILL.fullmatch(path.name)
+        if match is not None:
+            key = match[1], int(match[2])
+            if key in found:
+                raise VultusError(f"{path}: is frame {key[1]} of camera {key[0]} a second time")
+            found[key] = ImageFile(path)
+    return found
 
 
 def _films(root: Path) -> dict[tuple[str, int], Picture]:

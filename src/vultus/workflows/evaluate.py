@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vultus.evaluation.protocols import ProtocolName
     from vultus.evaluation.session import Evaluation, Instruments
     from vultus.heads import HeadModel
-    from vultus.networks.lpips import Lpips
 
 ProtocolChoice = Literal["held-out", "novel-view", "self-reenactment", "training", "all"]
 
@@ -190,34 +189,6 @@ def open_and_evaluate(
     return evaluate(avatar, open_capture(against, avatar.head), output, request, progress=progress)
 
 
-def load_lpips(folder: Path, backbone: Literal["alex", "vgg"] = "alex") -> Lpips:
-    """LPIPS from a folder that holds its backbone's and its linear layers' weights, found by what is in the files.
-
-    Raises:
-        VultusError: one of the two is not there, or damaged.
-    """
-    from vultus.files import read_weights
-    from vultus.networks.lpips import Lpips
-    from vultus.workflows.assets import recognise_file
-
-    if not folder.is_dir():
-        raise VultusError(f"{folder}: is not a folder; give one with the weights that LPIPS needs")
-    suffixes = (".pth", ".pt", ".ckpt", ".safetensors")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in suffixes)
-    found = {recognise_file(file): file for file in files}
-    keys = (_BACKBONES[backbone][0], f"lpips-{backbone}")
-    for key, title in zip(keys, (_BACKBONES[backbone][1], "LPIPS' linear layers"), strict=True):
-        if key not in found:
-            raise VultusError(
-                f"{folder}: holds no weights of {title} for LPIPS ({backbone}); `vultus assets` says who offers them"
-            )
-    features, linear = (read_weights(found[key]) for key in keys)
-    return Lpips(backbone, features, linear, where=str(folder))
-
-
-_BACKBONES = {"alex": ("alexnet", "AlexNet (ImageNet)"), "vgg": ("vgg16", "VGG-16 (ImageNet)")}
-
-
 def _run(
     comparisons: list[Any],
     output: Path,
@@ -230,8 +201,9 @@ def _run(
     described: dict[str, str],
 ) -> Evaluation:
     from vultus.evaluation.session import Outputs, run_comparisons
+    from vultus.workflows.instruments import completed
 
-    instruments, missing = _completed(instruments, request)
+    instruments, missing = completed(instruments, request)
     used = {
         "lpips": None if instruments.perceptual is None else instruments.perceptual.description,
         "keypoints": None if instruments.detector is None else instruments.detector.name,
@@ -249,42 +221,6 @@ def _run(
         not_measured=missing,
         progress=progress,
     )
-
-
-def _completed(given: Instruments | None, request: EvaluateRequest) -> tuple[Instruments, dict[str, str]]:
-    """The caller's instruments with those the request asks for, and what is missing then."""
-    from vultus.evaluation.measures import PerceptualSettings
-    from vultus.evaluation.session import Instruments
-
-    made = given or Instruments()
-    if made.perceptual is None and request.networks is not None:
-        network = load_lpips(request.networks, request.lpips)
-        made = replace(made, perceptual=PerceptualSettings(network, request.lpips_rescale))
-    if request.keypoints or request.identity is not None or request.expression is not None:
-        made = _with_faces(made, request)
-    weights = f"{_BACKBONES[request.lpips][1]} and of LPIPS' linear layers"
-    needs = {
-        "LPIPS": (made.perceptual, f"needs the weights of {weights} in a folder: --networks FOLDER"),
-        "AKD": (made.detector, "needs MediaPipe; ask for it with --keypoints"),
-        "identity similarity": (made.identity, "needs the weights of ArcFace: --identity FILE"),
-        "expression distance": (made.expression, "needs the weights of DECA: --expression FILE"),
-    }
-    return made, {name: why for name, (instrument, why) in needs.items() if instrument is None}
-
-
-def _with_faces(made: Instruments, request: EvaluateRequest) -> Instruments:
-    """With what needs faces to be found; all of it shares one detector."""
-    from vultus.evaluation.face_networks import load_arcface, load_deca
-    from vultus.tracking.detectors import mediapipe_detector
-
-    detector = made.detector or mediapipe_detector()
-    if request.keypoints:
-        made = replace(made, detector=detector)
-    if made.identity is None and request.identity is not None:
-        made = replace(made, identity=load_arcface(request.identity, detector))
-    if made.expression is None and request.expression is not None:
-        made = replace(made, expression=load_deca(request.expression, detector))
-    return made
 
 
 def _beside(subject: Path) -> Path:

@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.captures.studio.fibres import Fibres, as_fibres
-from vultus.captures.studio.growth import Ground, grow_hair
+from vultus.captures.studio.garments import Garment
+from vultus.captures.studio.growth import grow_hair
 from vultus.captures.studio.labels import NUMBER, texel_labels
 from vultus.captures.studio.painting import paint
 from vultus.captures.studio.people import Person
+from vultus.captures.studio.strands import Ground
 from vultus.captures.studio.surface import anatomy_of, surface_of
-from vultus.captures.studio.wardrobe import Garment, dressed
+from vultus.captures.studio.wardrobe import dressed
 from vultus.heads.model import HeadModel
 from vultus.meshes import vertex_normals
 

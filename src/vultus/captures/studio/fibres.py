@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.cameras import Camera
-from vultus.captures.studio.growth import Strands
 from vultus.captures.studio.lighting import Lighting, ambient_at
 from vultus.captures.studio.painting import GAMMA, linear
 from vultus.captures.studio.people import Person
+from vultus.captures.studio.strands import Strands
 from vultus.splats import Gaussians, RasterSettings, rasterize
 
 KINDS = ("hair", "beard", "brows", "lashes")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -12,112 +9,29 @@ from numpy import ndarray
 from torch import Tensor
 
 from vultus.captures.studio import surface
-from vultus.captures.studio.painting import cloth_color, linear
-from vultus.captures.studio.people import Person, Triple
-from vultus.captures.studio.solids import Radius, ball, grid_faces, joined, tube
+from vultus.captures.studio.garments import NECK_Z, TEXELS, Body, Garment, garment, plain, texels
+from vultus.captures.studio.hats import beanie, cap
+from vultus.captures.studio.painting import cloth_color
+from vultus.captures.studio.people import Person
+from vultus.captures.studio.solids import ball, grid_faces, joined, tube
 from vultus.heads.builtin.sculpt.colours import value_noise
-
-TEXELS = 256
-"""Side of the texture of a garment."""
-_SKULL = np.array([0.0, 32.0, -14.0])
-_NECK_Z = -24.0
-_EYES = 31.5
-
-
-@dataclass(frozen=True)
-class Garment:
-    """A mesh beside the head model's: vertices in the person's rest pose (metres), texture coordinates in [0, 1] (row 0
-    of the texture is v = 0), and a texture of linear red, green, blue and gloss."""
-
-    label: str
-    carrier: Literal["skull", "shoulders"]
-    vertices: Float[Tensor, "V 3"]
-    faces: Int[Tensor, "F 3"]
-    uvs: Float[Tensor, "V 2"]
-    texture: Float[Tensor, "4 h w"]
 
 
 def dressed(
     person: Person, rest: Float[Tensor, "V 3"], anatomy: surface.Anatomy, faces: Int[Tensor, "F 3"]
 ) -> list[Garment]:
     """What a person wears, fitted to their rest pose (metres)."""
-    body = _Body(rest.double().numpy() * 1000, anatomy.part.numpy(), anatomy.position.double().numpy())
+    body = Body(rest.double().numpy() * 1000, anatomy.part.numpy(), anatomy.position.double().numpy())
     clothes, garments = person.clothes, [_shirt(person, body)]
     if clothes.hat == "beanie":
-        garments.append(_beanie(person, body))
+        garments.append(beanie(person, body))
     elif clothes.hat == "cap":
-        garments.append(_cap(person, body))
+        garments.append(cap(person, body))
     if clothes.glasses is not None:
         garments.append(_glasses(person, body))
     if clothes.earrings is not None:
         garments.append(_earrings(person, body))
     return garments
-
-
-@dataclass(frozen=True)
-class _Body:
-    """A person's rest pose, millimetres. `place`: where each vertex is on the built-in template."""
-
-    vertices: Float[ndarray, "V 3"]
-    part: Int[ndarray, "V"]
-    place: Float[ndarray, "V 3"]
-
-    def neck(self) -> Radius:
-        """Radius about the upright axis through the neck, by direction (cos, sin) x 60 and height."""
-        own = (self.part == surface.SKIN) & (self.place[:, 1] < -105) & (self.place[:, 2] < 60)
-        v = self.vertices[own]
-        around = np.stack([v[:, 0], v[:, 2] - _NECK_Z], axis=1)
-        radius = np.linalg.norm(around, axis=1)
-        return Radius(np.concatenate([around / radius[:, None] * 60, v[:, 1:2]], axis=1), radius)
-
-    def skull(self) -> Radius:
-        """Radius about the middle of the skull, by direction."""
-        own = (self.part == surface.SKIN) & (self.place[:, 1] > -40)
-        v = self.vertices[own] - _SKULL
-        radius = np.linalg.norm(v, axis=1)
-        return Radius(v / radius[:, None], radius, neighbours=8)
-
-    def eye(self, number: int) -> Float[ndarray, "3"]:
-        ball = self.vertices[self.part == number]
-        if not len(ball):
-            return np.array([_EYES if number == surface.LEFT_EYE else -_EYES, 0.0, 71.0])
-        return (ball.min(0) + ball.max(0)) / 2
-
-    def ear(self, side: int) -> Float[ndarray, "E 3"]:
-        own = (self.part == surface.EAR) & (np.sign(self.place[:, 0]) == side)
-        if not own.any():  # a model that does not tell its ears apart
-            near = (self.place - np.array([72.0 * side, -20, -12])) / np.array([14, 34, 24])
-            own = (near**2).sum(1) < 1
-        return self.vertices[own]
-
-
-def _garment(
-    label: str,
-    carrier: Literal["skull", "shoulders"],
-    mesh: tuple[ndarray, ndarray],
-    uvs: ndarray,
-    texture: Tensor,
-) -> Garment:
-    return Garment(
-        label,
-        carrier,
-        torch.from_numpy(mesh[0] / 1000).float(),
-        torch.from_numpy(mesh[1]).long(),
-        torch.from_numpy(uvs).float(),
-        texture,
-    )
-
-
-def _plain(color: Triple, gloss: float) -> Float[Tensor, "4 h w"]:
-    value = torch.cat([linear(color), torch.tensor([gloss])])
-    return value[:, None, None].expand(4, TEXELS, TEXELS)
-
-
-def _texels() -> tuple[Tensor, Tensor]:
-    """u and v at the texels' middles."""
-    middle = (torch.arange(TEXELS) + 0.5) / TEXELS
-    v, u = torch.meshgrid(middle, middle, indexing="ij")
-    return u, v
 
 
 _SHOULDERS = np.array(
@@ -130,7 +44,7 @@ _SHOULDERS = np.array(
 )  # fmt: skip
 
 
-def _shirt(person: Person, body: _Body) -> Garment:
+def _shirt(person: Person, body: Body) -> Garment:
     clothes = person.clothes
     columns, rows = 96, 44
     angle = np.arange(columns + 1) / columns * 2 * np.pi  # the last column repeats the first, for the texture
@@ -154,17 +68,17 @@ def _shirt(person: Person, body: _Body) -> Garment:
     skin = own(np.concatenate([around, np.maximum(y, -188)[..., None]], axis=-1))
     clear = 6.0 if clothes.neckline == "high" else 3.5
     # Shoulders' own shape, and never inside the body.
-    shoulder = reach + 0.6 * (middle - _NECK_Z) * cosine
+    shoulder = reach + 0.6 * (middle - NECK_Z) * cosine
     near_top = np.clip(share / 0.16, 0, 1)
     radius = np.maximum(
         skin + clear, np.where(near_top < 1, (skin + clear) * (1 - near_top) + shoulder * near_top, shoulder)
     )
     loose = value_noise(np.stack([sine * 3 + 9, cosine * 3, y[-1] * 0 + 0.5], -1).reshape(-1, 3)).reshape(columns + 1)
     radius = radius + 2.5 * share * loose
-    grid = np.stack([radius * sine, y, _NECK_Z + radius * cosine], axis=-1)
+    grid = np.stack([radius * sine, y, NECK_Z + radius * cosine], axis=-1)
     # A hem: rolled inwards.
     lip = [grid[0] + [0, 1.2, 0], grid[0]]
-    inner = np.stack([(skin[0] - 3) * sine, y[0] - 2, _NECK_Z + (skin[0] - 3) * cosine], axis=-1)
+    inner = np.stack([(skin[0] - 3) * sine, y[0] - 2, NECK_Z + (skin[0] - 3) * cosine], axis=-1)
     if clothes.neckline == "collar":
         lip = [*_collar_rings(grid[0], skin[0], y[0], sine, cosine), grid[0]]
     grid = np.concatenate([inner[None], np.stack(lip), grid[1:]])
@@ -172,7 +86,7 @@ def _shirt(person: Person, body: _Body) -> Garment:
     v = np.linspace(0, 1, len(grid))[:, None] * np.ones(columns + 1)
     mesh = grid.reshape(-1, 3), grid_faces(len(grid), columns + 1, closed=False)
     texture = _cloth_texture(person, grid)
-    return _garment("cloth", "shoulders", mesh, np.stack([u, v], -1).reshape(-1, 2), texture)
+    return garment("cloth", "shoulders", mesh, np.stack([u, v], -1).reshape(-1, 2), texture)
 
 
 def _collar_rings(hem: ndarray, skin: ndarray, y: ndarray, sine: ndarray, cosine: ndarray) -> list[ndarray]:
@@ -181,7 +95,7 @@ def _collar_rings(hem: ndarray, skin: ndarray, y: ndarray, sine: ndarray, cosine
     rings = []
     for up, out in ((1.0, 6.0), (1.05, 9.5), (0.35, 13.0), (-0.35, 15.0), (-0.3, 12.0)):
         radius = skin + out
-        rings.append(np.stack([radius * sine, y + up * rise, _NECK_Z + radius * cosine], axis=-1))
+        rings.append(np.stack([radius * sine, y + up * rise, NECK_Z + radius * cosine], axis=-1))
     return rings
 
 
@@ -193,97 +107,10 @@ def _cloth_texture(person: Person, grid: Float[ndarray, "R C 3"]) -> Float[Tenso
     weave = torch.from_numpy(value_noise(place.reshape(3, -1).T.double().numpy() * 0.5)).float()
     broad = torch.from_numpy(value_noise(place.reshape(3, -1).T.double().numpy() * 0.035)).float()
     color = color * (1 + 0.12 * weave + 0.22 * broad)[:, None]
-    _, v = _texels()
+    _, v = texels()
     hem = 1 - 0.35 * torch.exp(-(((v.reshape(-1) * rows - 4.6) / 0.35) ** 2))
     color = (color * hem[:, None]).T.reshape(3, TEXELS, TEXELS)
     return torch.cat([color, torch.full((1, TEXELS, TEXELS), 0.008)]).clamp(0, 1)
-
-
-def _dome(body: _Body, low: Float[ndarray, "C"], rows: int, grow: float) -> tuple[ndarray, ndarray, ndarray]:
-    """A grid over the skull from the crown down to heights `low` (mm above the skull's middle) by longitude, `grow` mm
-    off the skin; also longitude and the share of the way down."""
-    columns = len(low)
-    longitude = np.arange(columns) / (columns - 1) * 2 * np.pi
-    own = body.skull()
-    share = np.linspace(0.0, 1, rows)[:, None]
-    edge = np.arctan2(low, 88.0)
-    latitude = np.pi / 2 * (1 - share) + edge * share
-    direction = np.stack(
-        [np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)], axis=-1
-    )
-    radius = own(direction) + grow
-    return direction * radius[..., None], longitude, share
-
-
-def hat_edge(longitude: ndarray, kind: str) -> Float[ndarray, "*s"]:
-    """Height (mm above the skull's middle) that a hat reaches down to, by longitude from the front."""
-    front = np.cos(longitude)
-    return (12 + 14 * front - 20 * (1 - front) / 2) if kind == "beanie" else (14 + 9 * front - 10 * (1 - front) / 2)
-
-
-def _beanie(person: Person, body: _Body) -> Garment:
-    columns, rows = 97, 34
-    longitude = np.arange(columns) / (columns - 1) * 2 * np.pi
-    grid, longitude, share = _dome(body, hat_edge(longitude, "beanie"), rows, 9.0)
-    length = np.linalg.norm(grid, axis=-1, keepdims=True)
-    slouch = 16 * person.hair.volume * np.clip(1 - share[..., None] / 0.5, 0, 1) ** 1.5
-    fold = 4.0 * (share[..., None] > 0.74)
-    grid = grid * (1 + (slouch + fold) / length)
-    rim = grid[-1] * (1 - 11 / np.linalg.norm(grid[-1], axis=-1, keepdims=True))
-    grid = np.concatenate([grid, rim[None]]) + _SKULL
-    u, v = _texels()
-    color, second = linear(person.clothes.hat_color), linear(person.clothes.second)
-    ribs = 0.5 + 0.5 * torch.sin(u * 2 * torch.pi * 48)
-    row = 0.5 + 0.5 * torch.sin(v * 2 * torch.pi * 42)
-    shade = 0.62 + 0.38 * (0.7 * ribs + 0.3 * row)
-    band = ((v > 0.30) & (v < 0.40)).float() * (person.clothes.pattern == "stripes")
-    base = color[:, None, None] + (second - color)[:, None, None] * band
-    edge = 1 - 0.45 * torch.exp(-(((v - 0.725) / 0.012) ** 2))
-    texture = torch.cat([base * shade * edge, torch.full((1, TEXELS, TEXELS), 0.004)]).clamp(0, 1)
-    return _dome_garment(grid, texture)
-
-
-def _cap(person: Person, body: _Body) -> Garment:
-    columns, rows = 97, 26
-    longitude = np.arange(columns) / (columns - 1) * 2 * np.pi
-    grid, longitude, share = _dome(body, hat_edge(longitude, "cap"), rows, 8.0)
-    height = 6 * np.sin(np.pi * np.clip(share[..., None], 0, 1))
-    grid = grid * (1 + height / np.linalg.norm(grid, axis=-1, keepdims=True))
-    rim = grid[-1] * (1 - 7 / np.linalg.norm(grid[-1], axis=-1, keepdims=True))
-    edge = grid[-1]
-    dome = np.concatenate([grid, rim[None]]) + _SKULL
-    u, v = _texels()
-    color = linear(person.clothes.hat_color)
-    seam = torch.exp(-((((u * 6) % 1 - 0.5).abs() - 0.5) ** 2) / 0.0012) * (v < 0.96)
-    base = color[:, None, None] * (1 - 0.35 * seam)
-    texture = torch.cat([base, torch.full((1, TEXELS, TEXELS), 0.015)]).clamp(0, 1)
-    # The peak: forwards from the front of the rim, curved down to the sides.
-    half = np.linspace(-1, 1, 33)
-    at = np.interp((half * 0.95) % (2 * np.pi), np.arange(columns) / (columns - 1) * 2 * np.pi, np.arange(columns))
-    low = np.floor(at).astype(int).clip(0, columns - 2)
-    base_line = edge[low] + (edge[low + 1] - edge[low]) * (at - low)[:, None] + _SKULL
-    rows_out = []
-    for step in np.linspace(0, 1, 7):
-        reach = 66 * np.sqrt(np.clip(1 - half**2 * 0.96, 0, 1))
-        out = base_line + np.stack([6 * half * step, -8 * step - 13 * half**2 * step, reach * step], axis=-1)
-        rows_out.append(out)
-    below = [row - [0, 2.2, 0] for row in reversed(rows_out)]
-    peak = np.stack(rows_out + below)
-    peak_mesh = peak.reshape(-1, 3), grid_faces(len(peak), 33, closed=False)
-    dome_mesh = dome.reshape(-1, 3), grid_faces(len(dome), columns, closed=False)
-    uv = np.concatenate([_grid_uv(*dome.shape[:2]), np.full((len(peak_mesh[0]), 2), [0.08, 0.98])])
-    return _garment("hat", "skull", joined(dome_mesh, peak_mesh), uv, texture)
-
-
-def _grid_uv(rows: int, columns: int) -> Float[ndarray, "N 2"]:
-    u = np.broadcast_to(np.linspace(0, 1, columns), (rows, columns))
-    v = np.broadcast_to(np.linspace(0, 1, rows)[:, None], (rows, columns))
-    return np.stack([u, v], -1).reshape(-1, 2)
-
-
-def _dome_garment(grid: Float[ndarray, "R C 3"], texture: Tensor) -> Garment:
-    mesh = grid.reshape(-1, 3), grid_faces(*grid.shape[:2], closed=False)
-    return _garment("hat", "skull", mesh, _grid_uv(*grid.shape[:2]), texture)
 
 
 # Half width, half height, exponent of the outline, how much it narrows downwards and sweeps up outwards.
@@ -295,7 +122,7 @@ _RIMS = {
 }
 
 
-def _glasses(person: Person, body: _Body) -> Garment:
+def _glasses(person: Person, body: Body) -> Garment:
     shape = person.clothes.glasses or "round"
     width, height, power, narrow, sweep = _RIMS[shape]
     size = person.clothes.glasses_size
@@ -337,11 +164,11 @@ def _glasses(person: Person, body: _Body) -> Garment:
         parts.append(tube(bridge + np.array([0, 7.5, -1.0]), thick * 0.8))
     mesh = joined(*parts)
     metal = shape == "aviator"
-    texture = _plain(person.clothes.metal if metal else person.clothes.glasses_color, 0.32 if metal else 0.12)
-    return _garment("glasses", "skull", mesh, np.full((len(mesh[0]), 2), 0.5), texture)
+    texture = plain(person.clothes.metal if metal else person.clothes.glasses_color, 0.32 if metal else 0.12)
+    return garment("glasses", "skull", mesh, np.full((len(mesh[0]), 2), 0.5), texture)
 
 
-def _earrings(person: Person, body: _Body) -> Garment:
+def _earrings(person: Person, body: Body) -> Garment:
     parts = []
     for side in (1, -1):
         ear = body.ear(side)
@@ -355,4 +182,4 @@ def _earrings(person: Person, body: _Body) -> Garment:
             ring = lobe + np.stack([0 * angle, radius * np.cos(angle) - radius, radius * np.sin(angle)], axis=-1)
             parts.append(tube(ring, 1.1, closed=True))
     mesh = joined(*parts)
-    return _garment("earrings", "skull", mesh, np.full((len(mesh[0]), 2), 0.5), _plain(person.clothes.metal, 0.32))
+    return garment("earrings", "skull", mesh, np.full((len(mesh[0]), 2), 0.5), plain(person.clothes.metal, 0.32))
