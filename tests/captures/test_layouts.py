@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rig import HEIGHT, WIDTH, cameras, write_rig
 from vultus.captures import CaptureWriter, layout_of, open_capture, read_contents
 from vultus.captures.colmap_files import read_colmap_model
 from vultus.captures.lens import Lens
-from vultus.captures.nersemble import decode_srgb, encode_srgb, polynomial_terms
+from vultus.captures.nersemble_colors import decode_srgb, encode_srgb, polynomial_terms
 from vultus.errors import VultusError
 from vultus.files import read_npz, write_npz
 from vultus.heads import SkinnedHead
@@ -451,6 +452,43 @@ class TestNersemble:
             with pytest.raises(VultusError, match=message):
                 read_contents(sequence)
 
+    def test_round_trip(self, rig: Path, tmp_path: Path) -> None:
+        convert(rig, tmp_path / "030", "nersemble")
+        sequence = tmp_path / "030" / "sequences" / "SEQUENCE"
+        assert (sequence / "images" / "cam_2_000001.png").is_file()
+        before = open_capture(rig)
+        for root in (tmp_path / "030", sequence):
+            assert_same_pictures(before, open_capture(root, needs_motion=False), tolerance=1.01 / 255)
+
+    @pytest.mark.parametrize("layout", ["nersemble", "nersemble-benchmark"])
+    def test_names_of_cameras_lead_nowhere(self, rig: Path, tmp_path: Path, layout: str) -> None:
+        convert(rig, tmp_path / "plain", "plain")
+        file = tmp_path / "plain" / "cameras.json"
+        content = json.loads(file.read_text())
+        content["cameras"]["../../../evil/1"] = content["cameras"].pop("1")
+        for frame in content["frames"]:
+            frame["camera"] = frame["camera"].replace("1", "../../../evil/1")
+        file.write_text(json.dumps(content))
+        before = {path for path in tmp_path.rglob("*") if path.is_file()}
+        convert(tmp_path / "plain", tmp_path / "out", layout)
+        after = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+        assert all(tmp_path / "out" in path.parents for path in after)
+        capture = open_capture(tmp_path / "out", needs_motion=False)
+        assert "_________evil_1" in {capture.camera_name(camera) for camera in capture.camera_indices}
+
+    def test_one_camera_matrix_for_all(self, tmp_path: Path, head: SkinnedHead) -> None:
+        with CaptureWriter(tmp_path / "c", head=head, fps=30) as writer:
+            fill(writer, make_motion(head, 3))
+            writer.set_camera(1, make_camera(1, width=12), timestep=1)
+            writer.set_camera(1, replace(make_camera(1), K=2 * make_camera(1).K / 2 + torch.eye(3)), timestep=2)
+        with pytest.raises(VultusError, match="one camera matrix"):
+            convert(tmp_path / "c", tmp_path / "030", "nersemble")
+        with CaptureWriter(tmp_path / "d", head=head, fps=30) as writer:
+            fill(writer, make_motion(head, 3))
+            writer.set_camera(1, make_camera(2), timestep=1)
+        with pytest.raises(VultusError, match="camera 1 moves"):
+            convert(tmp_path / "d", tmp_path / "030", "nersemble")
+
 
 class TestLens:
     @pytest.mark.parametrize(
@@ -499,8 +537,6 @@ class TestConverting:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "rig"]
 
     def test_layouts_that_cannot_be_written(self, rig: Path, tmp_path: Path) -> None:
-        with pytest.raises(VultusError, match="only be read"):
-            convert(rig, tmp_path / "out", "nersemble")
         with pytest.raises(VultusError, match="not known"):
             convert(rig, tmp_path / "out", "obj")
         with pytest.raises(VultusError, match="timestep 9"):

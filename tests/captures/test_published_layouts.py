@@ -18,7 +18,7 @@ from test_tracker_files import metrical
 
 from vultus.captures import CaptureWriter, layout_of, open_capture, read_contents
 from vultus.captures.mistakes import find_mistakes
-from vultus.captures.nersemble import polynomial_terms
+from vultus.captures.nersemble_colors import polynomial_terms
 from vultus.errors import VultusError
 from vultus.files import read_npz
 from vultus.heads import SkinnedHead
@@ -249,6 +249,7 @@ class TestNersembleBenchmark:
                     one, two = (getattr(c, kind)(v) for c, v in ((before, view), (after, again)))
                     assert float((one.mean() - two.mean()).abs()) < 0.05
         assert inspect(sequence).what.endswith("(nersemble-benchmark)")
+        assert "a folder with 2 captures in it" in inspect(tmp_path).what  # flame and 388, not also its sequence
 
     def test_angles_are_those_of_the_toolkit(self, benchmark: Path) -> None:
         arrays = read_npz(benchmark / "sequences" / "SEQUENCE" / "tracking" / "flame2023_tracking.npz")

@@ -132,10 +132,17 @@ def test_one_shot_training_data_is_complete_and_repeatable(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "layout",
-    ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian-head-avatar", "colmap"))],
+    [
+        "plain",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("gaussian-head-avatar", "colmap", "insta", "nersemble", "nersemble-benchmark")
+        ),
+    ],
 )
 def test_every_layout_can_be_inspected(tmp_path: Path, layout: str) -> None:
-    settings = replace(SMALL, layout=layout, timesteps=2 if layout != "colmap" else 1, cameras=2)
+    count = 1 if layout == "insta" else 2
+    settings = replace(SMALL, layout=layout, timesteps=2 if layout != "colmap" else 1, cameras=count)
     synthesize(tmp_path / "out", settings)
     inspection = inspect(tmp_path / "out")
     assert LAYOUTS[layout].title in inspection.what
@@ -146,7 +153,7 @@ def test_every_layout_can_be_inspected(tmp_path: Path, layout: str) -> None:
     synthesize(tmp_path / "out", settings)
 
 
-@pytest.mark.parametrize("layout", ["gaussian-avatars", "nersemble", "x"])
+@pytest.mark.parametrize("layout", ["gaussian-avatars", "insta", "x"])
 def test_layouts_that_cannot_be_written_are_refused(tmp_path: Path, layout: str) -> None:
     with pytest.raises(VultusError):
         synthesize(tmp_path / "out", replace(SMALL, layout=layout))

@@ -33,7 +33,7 @@ from vultus.captures.contents import FOREIGN_FPS, Contents, Shot
 from vultus.captures.fields import rigid_pose
 from vultus.captures.flame_params import is_flame
 from vultus.captures.pictures import ImageFile
-from vultus.captures.saving import WriteOptions
+from vultus.captures.saving import WriteOptions, straight_colors
 from vultus.captures.tracker_frames import TrackedFrame, read_tracked_frame, tracked_frame_files, tracked_params
 from vultus.captures.transforms import transforms_lens
 from vultus.errors import VultusError
@@ -221,7 +221,7 @@ def write_insta(capture: Capture, folder: Path, options: WriteOptions, progress:
     entries: dict[SplitName, list[dict[str, Any]]] = {split: [] for split in _SPLITS}
     for view in counted(views, "pictures", len(views), progress):
         name = f"{view.timestep:05d}"
-        _write_picture(folder / "images" / f"{name}.png", capture, view)
+        write_png(folder / "images" / f"{name}.png", torch.cat(straight_colors(capture, view), dim=-1))
         pose = capture.camera(view).world_to_camera.double()
         params = capture.motion.params[view.timestep]
         skull = head.head_to_world(params).double()
@@ -238,13 +238,6 @@ def write_insta(capture: Capture, folder: Path, options: WriteOptions, progress:
         entries[_split_of(capture, view)].append(entry)
     _write_canonical(folder / "canonical.obj", capture, head)
     _write_transforms(folder, lens, entries)
-
-
-def _write_picture(path: Path, capture: Capture, view: View) -> None:
-    """Colours not yet composited, with alpha; where nothing shows, white."""
-    over_white, mask = capture.image(view), (capture.mask(view) * 255).round() / 255
-    straight = torch.where(mask > 0, (over_white - (1 - mask)) / mask.clamp_min(1 / 255), torch.ones_like(over_white))
-    write_png(path, torch.cat([straight.clamp(0, 1), mask], dim=-1))
 
 
 def _write_canonical(path: Path, capture: Capture, head: HeadModel) -> None:

@@ -19,7 +19,7 @@ from vultus.captures.gaussian_head_avatar import (
 )
 from vultus.captures.insta import is_insta, read_insta, write_insta
 from vultus.captures.native import is_native, read_native
-from vultus.captures.nersemble import is_nersemble, read_nersemble
+from vultus.captures.nersemble import is_nersemble, read_nersemble, write_nersemble
 from vultus.captures.nersemble_benchmark import (
     is_nersemble_benchmark,
     read_nersemble_benchmark,
@@ -85,6 +85,7 @@ LAYOUTS = {
         "cam_SERIAL.mp4 or images/cam_SERIAL_FRAME.jpg beside the subject's camera_params.json",
         is_nersemble,
         read_nersemble,
+        write_nersemble,
     ),
     "colmap": Layout("COLMAP", "sparse/0/cameras.bin or .txt, and images", is_colmap, read_colmap, write_colmap),
 }

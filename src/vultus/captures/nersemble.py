@@ -18,15 +18,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.cameras import Camera
+from vultus.captures.capture import Capture
 from vultus.captures.contents import Contents, Shot, numbered
-from vultus.captures.fields import MAX_INDEX, MAX_SIDE, intrinsics, matrix, rigid_pose, whole
-from vultus.captures.pictures import Film, FilmFrame, ImageFile, Picture, Pixels, size_of
+from vultus.captures.fields import MAX_INDEX, MAX_SIDE, intrinsics, rigid_pose, whole
+from vultus.captures.nersemble_colors import Corrected, affine, polynomial
+from vultus.captures.pictures import Film, FilmFrame, ImageFile, Picture, size_of
+from vultus.captures.saving import WriteOptions, straight_colors
 from vultus.errors import VultusError
-from vultus.files import read_json, read_npy
+from vultus.files import read_json, write_json
 from vultus.heads import HeadModel
-from vultus.images import to_float, to_uint8
+from vultus.images import write_png
+from vultus.progress import Progress, counted
 
 LAYOUT = "nersemble"
+SEQUENCE = "SEQUENCE"
+"""What a sequence is called that we write."""
 _FPS = 73.0
 _WIDTH, _HEIGHT = 2200, 3208
 _STILL = re.compile(r"cam_(\w{1,40}?)_(\d{1,7})\.(?:jpg|png)")
@@ -40,19 +46,26 @@ class _Calibration:
 
 
 def is_nersemble(root: Path) -> bool:
-    """Whether a folder is one sequence of NeRSemble: its subject's calibration lies where the data set has it."""
-    return _calibration(root) is not None
+    """Whether a folder is one sequence of NeRSemble, its subject's calibration being where the data set has it; or a
+    subject of version 2 with one sequence."""
+    return _calibration(sequence_in(root)) is not None
+
+
+def sequence_in(root: Path) -> Path:
+    """The only sequence of a subject's folder; the folder itself if it is none, or has several."""
+    root = root.resolve()
+    within = [path for path in (root / "sequences").glob("*") if path.is_dir() and path.name != "BACKGROUND"]
+    return within[0] if len(within) == 1 else root
 
 
 def _calibration(root: Path) -> _Calibration | None:
-    root = root.resolve()
     second = root.parent.parent / "calibration" / "camera_params.json"
     if root.parent.name == "sequences" and second.is_file():
-        return _Calibration(second, lambda serial: _polynomial(second.with_name("color_calibration.json"), serial))
+        return _Calibration(second, lambda serial: polynomial(second.with_name("color_calibration.json"), serial))
     subject, base = root.parent.name, root.parent.parent
     first = base / "camera_params" / subject / "camera_params.json"
     if first.is_file():
-        return _Calibration(first, lambda serial: _affine(base / "color_correction" / subject / f"{serial}.npy"))
+        return _Calibration(first, lambda serial: affine(base / "color_correction" / subject / f"{serial}.npy"))
     return None
 
 
@@ -62,11 +75,12 @@ def read_nersemble(root: Path, head: HeadModel | None = None) -> Contents:
     Raises:
         VultusError: malformed calibration, a camera without one, no pictures, or pictures of another shape.
     """
-    calibration = _calibration(root)
+    sequence = sequence_in(root)
+    calibration = _calibration(sequence)
     assert calibration is not None
     path = calibration.cameras
     poses, K, width, height = _cameras(path)
-    found = _stills(root) or _films(root)
+    found = _stills(sequence) or _films(sequence)
     if not found:
         raise VultusError(f"{root}: holds neither images/cam_SERIAL_FRAME.jpg nor cam_SERIAL.mp4")
     numbers = numbered(serial for serial, _ in found)
@@ -88,7 +102,7 @@ def read_nersemble(root: Path, head: HeadModel | None = None) -> Contents:
                 camera=numbers[serial],
                 parameters=cameras[serial],
                 picture=picture if correction is None else Corrected(picture, correction),
-                mask=_mask(root, picture),
+                mask=_mask(sequence, picture),
                 named_by=path,
             )
         )
@@ -168,97 +182,43 @@ def _mask(root: Path, picture: Picture) -> ImageFile | None:
     return next((ImageFile(file) for file in files if file.is_file()), None)
 
 
-@dataclass(frozen=True)
-class Corrected:
-    """A picture with the colours of a calibrated camera."""
-
-    source: Picture
-    correction: Callable[[Tensor], Tensor]
-
-    @property
-    def path(self) -> Path:
-        return self.source.path
-
-    def read(self) -> Pixels:
-        color, alpha = self.source.read()
-        return to_uint8(self.correction(to_float(color)).clamp(0, 1)), alpha
-
-    def size(self) -> tuple[int, int]:
-        return self.source.size()
+def serials_of(capture: Capture) -> dict[int, str]:
+    """What each camera is called in the names of files: its name, of letters and digits only. Raises VultusError if two
+    are then the same."""
+    names = {camera: re.sub(r"\W", "_", capture.camera_name(camera))[:40] for camera in capture.camera_indices}
+    if len(set(names.values())) != len(names):
+        raise VultusError(
+            f"{capture.root}: two of its cameras have names that differ only in signs, or after 40 letters"
+        )
+    return names
 
 
-def _affine(path: Path) -> Callable[[Tensor], Tensor] | None:
-    """Version 1: a 3x4 matrix applied to sRGB values."""
-    if not path.is_file():
-        return None
-    array = read_npy(path)
-    A = matrix(array if array.dtype.kind in "iuf" else None, str(path), "the correction", 3, 4).float()
-    return lambda color: color @ A[:, :3] + A[:, 3]
+def write_nersemble(capture: Capture, folder: Path, options: WriteOptions, progress: Progress) -> None:
+    """One subject of version 2 with one sequence, its frames extracted (PNG) with masks; into an empty folder.
 
+    Head parameters and times have no place there: readers take NeRSemble's 73 frames per second for granted.
 
-def _polynomial(path: Path, serial: str) -> Callable[[Tensor], Tensor] | None:
-    """Version 2: a 3xK matrix applied to polynomial terms of linear RGB."""
-    if not path.is_file():
-        return None
-    content: Any = read_json(path)
-    if not isinstance(content, dict):
-        raise VultusError(f"{path}: is not a colour calibration")
-    if serial not in content:
-        return None
-    rows = content[serial]
-    count = len(rows[0]) if isinstance(rows, list) and rows and isinstance(rows[0], list) else 0
-    where = f"{path}: camera {serial}"
-    if count not in _TERMS:
-        raise VultusError(f"{where}: a correction of {count} terms is not known (known: {list(_TERMS)})")
-    A = matrix(rows, where, "the correction", 3, count).float()
-    return lambda color: encode_srgb(polynomial_terms(decode_srgb(color), count) @ A.T)
-
-
-# Products of R, G and B by their exponents, in the order of Cheung et al. 2004 as the library "colour", with which the
-# published calibrations were made, has them.
-_LINEAR = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
-_PAIRS = [(1, 1, 0), (1, 0, 1), (0, 1, 1)]
-_SQUARES = [(2, 0, 0), (0, 2, 0), (0, 0, 2)]
-_CUBES = [(3, 0, 0), (0, 3, 0), (0, 0, 3)]
-_FOURTHS = [(4, 0, 0), (0, 4, 0), (0, 0, 4)]
-_ALL, _ONE = (1, 1, 1), (0, 0, 0)
-_CUBIC_NEXT = [(2, 1, 0), (0, 2, 1), (1, 0, 2)]
-_CUBIC_BEFORE = [(2, 0, 1), (1, 2, 0), (0, 1, 2)]
-_QUARTIC = [(2, 1, 1), (1, 2, 1), (1, 1, 2)]
-_SQUARED_PAIRS = [(2, 2, 0), (2, 0, 2), (0, 2, 2)]
-_CUBED_PAIRS = [(3, 1, 0), (3, 0, 1), (1, 3, 0), (0, 3, 1), (1, 0, 3), (0, 1, 3)]
-_SECOND = [*_LINEAR, *_PAIRS, *_SQUARES]
-_THIRD = [*_SECOND, _ALL, *_CUBIC_NEXT, *_CUBIC_BEFORE, *_CUBES]
-_TERMS = {
-    3: _LINEAR,
-    4: [*_LINEAR, _ONE],
-    5: [*_LINEAR, _ALL, _ONE],
-    7: [*_LINEAR, *_PAIRS, _ONE],
-    8: [*_LINEAR, *_PAIRS, _ALL, _ONE],
-    10: [*_SECOND, _ONE],
-    11: [*_SECOND, _ALL, _ONE],
-    14: [*_SECOND, _ALL, *_CUBES, _ONE],
-    16: [*_SECOND, _ALL, *_CUBIC_NEXT, *_CUBES],
-    17: [*_SECOND, _ALL, *_CUBIC_NEXT, *_CUBES, _ONE],
-    19: _THIRD,
-    20: [*_THIRD, _ONE],
-    22: [*_THIRD, *_QUARTIC],
-    35: [*_THIRD, *_CUBED_PAIRS, *_QUARTIC, *_SQUARED_PAIRS, *_FOURTHS, _ONE],
-}
-
-
-def polynomial_terms(color: Float[Tensor, "*B 3"], count: int) -> Float[Tensor, "*B count"]:
-    """The first terms of a polynomial in linear RGB by which cameras are characterised (Cheung et al. 2004)."""
-    powers = torch.tensor(_TERMS[count], dtype=color.dtype)
-    return (color[..., None, :] ** powers).prod(-1)
-
-
-def decode_srgb(color: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-    """Linear light of sRGB values (IEC 61966-2-1)."""
-    return torch.where(color <= 0.04045, color / 12.92, ((color.clamp_min(0) + 0.055) / 1.055) ** 2.4)
-
-
-def encode_srgb(light: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-    """sRGB values of linear light, clamped to what can be shown."""
-    light = light.clamp(0, 1)
-    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
+    Raises:
+        VultusError: cameras that move, or that do not share one camera matrix and size; a picture cannot be read.
+    """
+    first = capture.camera(capture.views[0])
+    serials = serials_of(capture)
+    poses: dict[str, list[list[float]]] = {}
+    for view in capture.views:
+        camera, name = capture.camera(view), serials[view.camera]
+        if not torch.equal(camera.K, first.K) or (camera.width, camera.height) != (first.width, first.height):
+            raise VultusError(
+                f"{capture.root}: its cameras differ in lens or size, but this layout has one camera matrix for all; "
+                "choose the layout nersemble-benchmark"
+            )
+        pose = camera.world_to_camera.double().tolist()
+        if poses.setdefault(name, pose) != pose:
+            raise VultusError(f"{capture.root}: camera {name} moves, for which this layout has no place")
+    sequence = folder / "sequences" / SEQUENCE
+    for view in counted(capture.views, "pictures", len(capture.views), progress):
+        name = f"cam_{serials[view.camera]}_{view.timestep:06d}.png"
+        straight, mask = straight_colors(capture, view)
+        write_png(sequence / "images" / name, straight)
+        write_png(sequence / "alpha_maps" / name, mask)
+    about = {"world_2_cam": poses, "intrinsics": first.K.double().tolist()}
+    write_json(folder / "calibration" / "camera_params.json", about | {"width": first.width, "height": first.height})

@@ -30,7 +30,7 @@ from vultus.captures.contents import FOREIGN_FPS, Contents, Shot, numbered
 from vultus.captures.fields import intrinsics
 from vultus.captures.flame_fits import benchmark_tracking_file, read_benchmark_tracking, write_benchmark_tracking
 from vultus.captures.flame_params import is_flame
-from vultus.captures.nersemble import calibrated_poses, films_in
+from vultus.captures.nersemble import SEQUENCE, calibrated_poses, films_in, sequence_in, serials_of
 from vultus.captures.pictures import FilmFrame
 from vultus.captures.saving import WriteOptions
 from vultus.errors import VultusError
@@ -44,7 +44,6 @@ LAYOUT = "nersemble-benchmark"
 _PARAMS = "calibration/camera_params.json"
 # The quality that the benchmark itself asks of submitted videos.
 _QUALITY = 14
-_SEQUENCE = "SEQUENCE"
 
 
 def is_nersemble_benchmark(root: Path) -> bool:
@@ -54,12 +53,7 @@ def is_nersemble_benchmark(root: Path) -> bool:
 
 def _sequence(root: Path) -> Path | None:
     """The sequence's folder, None if there is none."""
-    root = root.resolve()
-    if root.parent.name != "sequences":
-        within = [path for path in (root / "sequences").glob("*") if path.is_dir() and path.name != "BACKGROUND"]
-        if len(within) != 1:
-            return None
-        (root,) = within
+    root = sequence_in(root)
     params = root.parent.parent / _PARAMS
     if not params.is_file() or next((root / "images").glob("cam_*.mp4"), None) is None:
         return None
@@ -154,9 +148,10 @@ def write_nersemble_benchmark(capture: Capture, folder: Path, options: WriteOpti
     """
     timesteps = sorted({view.timestep for view in capture.views})
     by_camera = {camera: [v for v in capture.views if v.camera == camera] for camera in capture.camera_indices}
+    serials = serials_of(capture)
     poses, lenses = {}, {}
     for camera, views in by_camera.items():
-        name = capture.camera_name(camera)
+        name = serials[camera]
         if [view.timestep for view in views] != timesteps:
             raise VultusError(f"{capture.root}: camera {name} lacks some of the instants, so that it makes no video")
         first = capture.camera(views[0])
@@ -164,9 +159,9 @@ def write_nersemble_benchmark(capture: Capture, folder: Path, options: WriteOpti
             raise VultusError(f"{capture.root}: camera {name} moves or zooms, for which this layout has no place")
         poses[name], lenses[name] = first.world_to_camera.double().tolist(), first.K.double().tolist()
     report = _counter(progress, 2 * len(capture.views))
-    sequence = folder / "sequences" / _SEQUENCE
+    sequence = folder / "sequences" / SEQUENCE
     for camera, views in by_camera.items():
-        name = f"cam_{capture.camera_name(camera)}.mp4"
+        name = f"cam_{serials[camera]}.mp4"
         write_video(sequence / "images" / name, _images(capture, views, report), fps=capture.fps, quality=_QUALITY)
         write_video(sequence / "alpha_maps" / name, _masks(capture, views, report), fps=capture.fps, quality=_QUALITY)
     if isinstance(options.head, SkinnedHead) and is_flame(options.head) and capture.has_motion:

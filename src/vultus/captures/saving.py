@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from vultus.captures.capture import Capture, View
 from vultus.heads import HeadModel
 from vultus.images import write_png
@@ -23,6 +27,13 @@ class WriteOptions:
 def view_name(view: View, timestep: int | None = None) -> str:
     """`00012_03`: timestep (as in the view, or another one) and camera."""
     return f"{view.timestep if timestep is None else timestep:05d}_{view.camera:02d}"
+
+
+def straight_colors(capture: Capture, view: View) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W 1"]]:
+    """Colours not yet composited (white where nothing shows), and the 8-bit mask that they are to be composited by."""
+    over_white, mask = capture.image(view), (capture.mask(view) * 255).round() / 255
+    straight = torch.where(mask > 0, (over_white - (1 - mask)) / mask.clamp_min(1 / 255), torch.ones_like(over_white))
+    return straight.clamp(0, 1), mask
 
 
 def save_pictures(

@@ -20,7 +20,17 @@ def synth(
     fps: float = 25.0,
     truth: Literal["motion", "labels", "all"] = "labels",
     layout: Annotated[
-        Literal["vultus", "gaussian-avatars", "plain", "gaussian-head-avatar", "colmap", "gagavatar"],
+        Literal[
+            "vultus",
+            "gaussian-avatars",
+            "plain",
+            "gaussian-head-avatar",
+            "insta",
+            "nersemble",
+            "nersemble-benchmark",
+            "colmap",
+            "gagavatar",
+        ],
         arg(aliases=["-l"]),
     ] = "vultus",
     head: str | None = None,

@@ -39,6 +39,7 @@ _NETWORKS: dict[str, dict[str, tuple[int, ...]]] = {
     "deca": {"encoder.conv1.weight": (64, 3, 7, 7), "layers.2.weight": (236, 1024)},
 }
 _FLAME_VERTICES = 5023
+_BENCHMARK_TRACKS = ("nvs", "mono_flame_avatar")
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,10 @@ def recognise_folder(folder: Path) -> str | None:
         return "data-vultus"
     if (folder / "transforms_train.json").is_file() and (folder / "flame_param").is_dir():
         return "data-gaussian-avatars"
+    if (folder / "transforms_train.json").is_file() and (folder / "flame" / "exp").is_dir():
+        return "data-insta"
     if (folder / "calibration" / "camera_params.json").is_file() and (folder / "sequences").is_dir():
-        return "data-nersemble2"
+        return "data-nersemble-benchmark" if folder.parent.name in _BENCHMARK_TRACKS else "data-nersemble2"
     if (folder / "camera_params").is_dir() and any((folder / "camera_params").glob("*/camera_params.json")):
         return "data-nersemble1"
     if all((folder / inner).is_dir() for inner in ("images", "cameras", "params")):

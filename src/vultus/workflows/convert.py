@@ -47,8 +47,8 @@ def convert(
         from vultus.avatars.oneshot import require_skinned
         from vultus.workflows.one_shot_data import write_one_shot_data
 
-        if timesteps is not None:
-            raise VultusError("--timesteps has no meaning for the layout gagavatar; leave it out")
+        if timesteps is not None or cameras is not None:
+            raise VultusError("--cameras and --timesteps have no meaning for the layout gagavatar; leave them out")
         skinned = None if head is None else require_skinned(head)
         return write_one_shot_data(source, output, head=skinned, progress=progress)
     target = LAYOUTS.get(layout)

@@ -257,11 +257,15 @@ def _other(path: Path) -> str:
 
 
 def _captures_in(folder: Path) -> Sequence[Path]:
-    """Captures one or two folders down."""
+    """Captures up to three folders down, but not within each other."""
     from vultus.captures import layout_of
 
     below = [path for pattern in ("*", "*/*", "*/*/*") for path in sorted(folder.glob(pattern))[:500] if path.is_dir()]
-    return [path for path in below if layout_of(path) is not None]
+    found: list[Path] = []
+    for path in below:
+        if not set(path.parents) & set(found) and layout_of(path) is not None:
+            found.append(path)
+    return found
 
 
 def _unknown(path: Path) -> str:

@@ -44,7 +44,7 @@ class SynthSettings:
     truth: Literal["motion", "labels", "all"] = "labels"
     """What is written down per picture beside its mask: nothing, label images, or also depth, normals and UV."""
     layout: str = "vultus"
-    """`vultus`, another layout of `vultus.captures.LAYOUTS` that can be written, or `gagavatar`: data to train one-shot
+    """`vultus`, another layout of `vultus.captures.LAYOUTS`, or `gagavatar`: data to train one-shot
     networks with, `timesteps` unrelated pictures of each person, one camera."""
 
 
@@ -118,7 +118,9 @@ def _check(settings: SynthSettings, head: SkinnedHead) -> None:
 
     layouts = [name for name, layout in LAYOUTS.items() if layout.write is not None] + [FRAMES_LAYOUT]
     if settings.layout not in layouts:
-        raise VultusError(f"the layout {settings.layout!r} cannot be written; choose {', '.join(layouts)}")
+        raise VultusError(f"the layout {settings.layout!r} is not known; choose {', '.join(layouts)}")
+    if settings.layout == "insta" and settings.cameras > 1:
+        raise VultusError(f"the layout insta holds one camera, not {settings.cameras}; give --cameras 1")
     if settings.layout == "gaussian-avatars" and not is_flame(head):
         raise VultusError(
             f"the layout gaussian-avatars holds FLAME parameters, and {head.name} is not FLAME; give a FLAME model "
