@@ -40,8 +40,9 @@ def convert(
     vultus: trains here; needs head parameters. gaussian-avatars: for GaussianAvatars; needs FLAME parameters.
     plain: PNG pictures and cameras.json. gaussian-head-avatar: square JPEGs for Gaussian Head Avatar, without head
     parameters. insta: one camera, around a head that is still. nersemble, nersemble-benchmark: one sequence, as
-    pictures and as videos. colmap: one instant as a binary model. gagavatar: head crops in an LMDB with their records, as GAGAvatar's tracker leaves them, of a capture
-    or of a folder of captures; to OUTPUT.pt: its file of single pictures.
+    pictures and as videos. colmap: one instant as a binary model. gagavatar: head crops in an LMDB with their records,
+    as GAGAvatar's tracker leaves them, of a capture or of a folder of captures; to OUTPUT.pt: its file of single
+    pictures.
 
     Args:
         input: Folder of the capture.
