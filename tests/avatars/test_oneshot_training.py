@@ -310,9 +310,10 @@ def test_what_does_not_fit_is_refused(frames, tmp_path):
 
 PROCESS = """
 import sys
-import torch
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+import torch
+here = Path(sys.argv[1])
+sys.path[:0] = [str(here), str(here.parent)]
 torch.set_num_threads(1)
 from test_oneshot_training import SETTINGS, drawn_frames
 from vultus.avatars.oneshot.train import train
