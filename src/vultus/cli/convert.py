@@ -7,25 +7,25 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+LayoutName = Literal[
+    "vultus",
+    "gaussian-avatars",
+    "plain",
+    "gaussian-head-avatar",
+    "insta",
+    "nersemble",
+    "nersemble-benchmark",
+    "colmap",
+    "gagavatar",
+]
+"""A layout that can be written."""
+
 
 def convert(
     input: Positional[Path],
     output: Positional[Path],
     *,
-    layout: Annotated[
-        Literal[
-            "vultus",
-            "gaussian-avatars",
-            "plain",
-            "gaussian-head-avatar",
-            "insta",
-            "nersemble",
-            "nersemble-benchmark",
-            "colmap",
-            "gagavatar",
-        ],
-        arg(aliases=["-l"]),
-    ],
+    layout: Annotated[LayoutName, arg(aliases=["-l"])],
     head: str | None = None,
     cameras: list[int] | None = None,
     timesteps: list[int] | None = None,

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from vultus.cli.convert import LayoutName
+
 
 def synth(
     output: Positional[Path],
@@ -19,20 +21,7 @@ def synth(
     seed: int = 0,
     fps: float = 25.0,
     truth: Literal["motion", "labels", "all"] = "labels",
-    layout: Annotated[
-        Literal[
-            "vultus",
-            "gaussian-avatars",
-            "plain",
-            "gaussian-head-avatar",
-            "insta",
-            "nersemble",
-            "nersemble-benchmark",
-            "colmap",
-            "gagavatar",
-        ],
-        arg(aliases=["-l"]),
-    ] = "vultus",
+    layout: Annotated[LayoutName, arg(aliases=["-l"])] = "vultus",
     head: str | None = None,
 ) -> None:
     """Make a multi-camera capture of a made-up person, with everything about it known exactly.
