@@ -453,3 +453,36 @@ def test_crossed_pairs_are_other_pairs(frames):
         own, crossed = (measure(model, frames, None, crossed=crossed) for crossed in (False, True))
     assert set(own) == set(crossed) == {"held_out_psnr", "held_out_ssim"}
     assert own != crossed
+
+
+def test_training_goes_on_from_a_network(frames, tmp_path):
+    """Every weight is the other network's; the picture driver, which it lacks, begins anew."""
+    train(frames, tmp_path / "first", replace(SETTINGS, steps=2))
+    first, _ = load_model(tmp_path / "first")
+    settings = replace(SETTINGS, steps=2, seed=9, architecture=replace(SETTINGS.architecture, picture_code=4))
+    begun = new_model(settings, first)
+    for name, value in first.state_dict().items():
+        assert torch.equal(begun.state_dict()[name], value)
+    assert not torch.equal(new_model(settings).head_base, first.head_base)
+    train(frames, tmp_path / "second", settings, start_from=first)
+    second, about = load_model(tmp_path / "second")
+    assert "on from another network" in about.training
+    assert not torch.equal(second.head_base, first.head_base)
+    moved = (second.head_base - first.head_base).detach().abs()
+    assert float(moved.max()) <= 2.5 * settings.rate
+    with pytest.raises(VultusError, match="another architecture"):
+        new_model(replace(settings, architecture=replace(settings.architecture, hidden=40)), first)
+    with pytest.raises(VultusError, match="code of 4 numbers; 6 were"):
+        new_model(replace(settings, architecture=replace(settings.architecture, picture_code=6)), second)
+    with pytest.raises(VultusError, match="start"):
+        train(frames, tmp_path / "second", settings, start_from=second)
+
+
+def test_a_start_decides_sizes(frames, tmp_path):
+    train(frames, tmp_path / "first", replace(SETTINGS, steps=1))
+    data = tracked_folder(tmp_path / "data", frames)
+    asked = OneShotRequest(steps=1, start_from=tmp_path / "first", picture_code=5)
+    model = train_oneshot(data, tmp_path / "second", asked)
+    assert model.architecture == replace(SETTINGS.architecture, picture_code=5)
+    with pytest.raises(VultusError, match="other quirks"):
+        train_oneshot(data, tmp_path / "third", replace(asked, quirks="released"))

@@ -62,7 +62,8 @@ def train(
         seed: Seed of everything random.
         consent: What the person agreed to, in your words; kept in the avatar and in the metadata of its videos.
         start_from: Go on with this avatar of the same person instead of starting anew: the folder of one of ours, or a
-            trained one of GaussianAvatars. Positions move at the rate that training ends with.
+            trained one of GaussianAvatars. Positions move at the rate that training ends with. oneshot: a network
+            instead (GAGAvatar.pt, or a run or file of ours), whose sizes replace the preset's.
         view: Show the training in the browser on this port of the loopback interface; 0 takes any free one.
         batch: oneshot: pairs of pictures per step; default: the preset's.
         hold_out_people: oneshot: leave out the last so many people, and measure on them.
@@ -95,6 +96,7 @@ def train(
             dinov2=dinov2,
             perceptual=perceptual,
             picture_code=picture_code,
+            start_from=start_from,
         )
         with progress_bars() as progress:
             train_oneshot(capture, output, asked, progress=progress)

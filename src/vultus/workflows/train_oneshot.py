@@ -36,6 +36,8 @@ class OneShotRequest:
     perceptual: Path | None = None
     picture_code: int = 0
     """Length of the code by which pictures drive, 0: the head model's coefficients do."""
+    start_from: Path | None = None
+    """A network to go on with (GAGAvatar.pt, or a file or run of ours); its architecture replaces the preset's."""
 
 
 def train_oneshot(
@@ -47,13 +49,14 @@ def train_oneshot(
     Raises:
         VultusError: the data cannot be used, or `output` holds another run.
     """
-    from vultus.avatars.oneshot import preset, train
+    from vultus.avatars.oneshot import load_model, preset, train
     from vultus.heads.load import load_head
 
     request = request or OneShotRequest()
     head = None if request.head is None else load_head(request.head)
-    size = preset(request.preset, vertices=1).architecture.image_size
-    frames, validation = _open(Path(data), head, size, request.hold_out_people)
+    start, about = (None, None) if request.start_from is None else load_model(request.start_from)
+    known = preset(request.preset, vertices=1).architecture if start is None else start.architecture
+    frames, validation = _open(Path(data), head, known.image_size, request.hold_out_people)
     settings = preset(
         request.preset,
         vertices=len(frames.head.template),
@@ -64,6 +67,15 @@ def train_oneshot(
         precision=request.precision,
         picture_code=request.picture_code,
     )
+    if start is not None and about is not None:
+        if about.fingerprint not in ("", frames.head.fingerprint):
+            raise VultusError(
+                f"{request.start_from}: was trained with the head model {about.head}, {data} has {frames.head.name}"
+            )
+        if request.quirks is not None and settings.architecture.quirks != known.quirks:
+            raise VultusError(f"{request.start_from}: has other quirks than {request.quirks!r}; leave --quirks out")
+        code = request.picture_code or known.picture_code
+        settings = replace(settings, architecture=replace(known, picture_code=code))
     return train(
         frames,
         Path(output),
@@ -71,6 +83,7 @@ def train_oneshot(
         validation=validation,
         dinov2=request.dinov2,
         perceptual=request.perceptual,
+        start_from=start,
         device=usable_device(request.device),
         progress=progress,
     )
@@ -97,7 +110,7 @@ def _open(folder: Path, head: HeadModel | None, size: int, hold_out: int) -> tup
 
 
 _ONLY_ONESHOT = ("batch", "hold_out_people", "quirks", "dinov2", "perceptual", "precision", "device", "picture_code")
-_SHARED = ("head", "preset", "steps", "seed")
+_SHARED = ("head", "preset", "steps", "seed", "start_from")
 
 
 def check_options(method: str, given: Mapping[str, object]) -> None:

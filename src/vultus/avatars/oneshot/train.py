@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from vultus.avatars.oneshot.task import OneShotTask
 from vultus.avatars.oneshot.weights import About, load_dinov2, perceptual_weights, save_model
 from vultus.config import to_yaml
 from vultus.errors import VultusError
-from vultus.files import write_bytes
+from vultus.files import tensors_fingerprint, write_bytes
 from vultus.networks.feature_distance import PerceptualDistance
 from vultus.progress import Progress, silent
 from vultus.training import Control, LoopSettings, process_group, rank
@@ -30,6 +30,7 @@ def train(
     validation: Frames | None = None,
     dinov2: Path | None = None,
     perceptual: Path | None = None,
+    start_from: OneShotModel | None = None,
     device: torch.device | str = "cpu",
     license: str = "not stated",
     progress: Progress = silent,
@@ -42,6 +43,8 @@ def train(
     Args:
         dinov2: DINOv2's official file; needed where the vision transformer is not trained along.
         perceptual: a file with the networks of the perceptual loss (GAGAvatar.pt); None: without that loss.
+        start_from: a network of the settings' architecture to go on with, instead of starting anew; it may lack the
+            picture driver.
 
     Raises:
         VultusError: the frames, files or settings do not fit, or the folder holds another run.
@@ -51,12 +54,12 @@ def train(
             f"the network is for head models of {settings.architecture.vertices} vertices; {frames.name} was made with "
             f"{frames.head.name}, which has {frames.head.template.shape[0]}"
         )
-    if dinov2 is None and not settings.train_vit:
+    if dinov2 is None and start_from is None and not settings.train_vit:
         raise VultusError(
             f"the preset {settings.preset} uses DINOv2's vision transformer as it is. Give its official weights "
             "(dinov2_vitb14_pretrain.pth): --dinov2 FILE on the command line"
         )
-    model = new_model(settings)
+    model = new_model(settings, start_from)
     if dinov2 is not None:
         load_dinov2(model, dinov2)
     networks = None
@@ -87,6 +90,7 @@ def train(
                 "precision": settings.precision,
                 "head": frames.head.fingerprint,
                 "data": frames.name,
+                **({} if start_from is None else {"start": tensors_fingerprint(start_from.state_dict())}),
             },
         )
         if rank() == 0:
@@ -95,14 +99,31 @@ def train(
         if rank() == 0:
             training = (
                 f"Vultus {__version__}, preset {settings.preset}, {step} steps of {settings.batch} on {frames.name}"
+                + ("" if start_from is None else ", on from another network")
             )
             about = About(settings.architecture, frames.head.name, frames.head.fingerprint, license, training)
             save_model(task.result, run / "model.safetensors", about)
     return task.result.eval()
 
 
-def new_model(settings: OneShotSettings) -> OneShotModel:
-    """A network with the seed's first weights; the global random state is left as it was."""
+def new_model(settings: OneShotSettings, start_from: OneShotModel | None = None) -> OneShotModel:
+    """A network with the seed's first weights, or those of another as far as that has them; the global random state is
+    left as it was.
+
+    Raises:
+        VultusError: the other network is of another architecture, or has a picture driver of another length of code.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return OneShotModel(settings.architecture)
+        model = OneShotModel(settings.architecture)
+    if start_from is not None:
+        own = start_from.architecture
+        if replace(own, picture_code=settings.architecture.picture_code) != settings.architecture:
+            raise VultusError("the network to go on with is of another architecture than the settings ask for")
+        if own.picture_code not in (0, settings.architecture.picture_code):
+            raise VultusError(
+                f"the network to go on with has a picture driver with a code of {own.picture_code} numbers; "
+                f"{settings.architecture.picture_code} were asked for"
+            )
+        model.load_state_dict(start_from.state_dict(), strict=own.picture_code > 0)
+    return model
