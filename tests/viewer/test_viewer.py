@@ -13,7 +13,9 @@ from synthetic_avatar import synthetic_avatar
 
 from vultus.animation import Driver
 from vultus.animation.builtin_motions import EXPRESSIONS, expressions, talking
+from vultus.animation.paths import head_center
 from vultus.avatars.rigged import RiggedAvatar
+from vultus.cameras import Camera
 from vultus.captures import CaptureWriter, write_motion
 from vultus.cli import run
 from vultus.errors import VultusError
@@ -220,7 +222,24 @@ def test_home_is_the_avatars_camera(viewer: AvatarViewer) -> None:
     home, view = viewer.server.initial_camera, viewer.avatar.view
     np.testing.assert_allclose(home.position, view.center * SCALE, atol=1e-5)
     np.testing.assert_allclose(home.up, [0, 1, 0], atol=0.02)
-    assert home.look_at[2] < home.position[2]
+    np.testing.assert_allclose(home.look_at, viewer.stage.center * SCALE, atol=1e-5)
+
+
+def test_browsers_start_with_the_head_in_the_middle(avatar: RiggedAvatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the avatar's camera saw it at the side: in a crop, whose principal point lies elsewhere."""
+    view = avatar.view
+    moved = view.world_to_camera.clone()
+    moved[:3, 3] += torch.tensor([0.1, -0.2, 0.0])
+    off = Camera(moved, view.K, view.width, view.height)
+    assert not 0.2 < float(off.project(head_center(avatar.head, avatar.rest)[None])[0, 1]) / view.height < 0.8
+    monkeypatch.setattr(avatar, "view", off)
+    viewer = AvatarViewer(avatar, port=0)
+    try:
+        home = viewer.server.initial_camera
+        np.testing.assert_allclose(home.position, off.center * SCALE, atol=1e-5)
+        np.testing.assert_allclose(home.look_at, head_center(avatar.head, avatar.rest) * SCALE, atol=1e-5)
+    finally:
+        viewer.close()
 
 
 def test_addresses(viewer: AvatarViewer) -> None:

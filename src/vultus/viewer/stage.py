@@ -80,15 +80,13 @@ class Stage:
         self._set_home(avatar.view)
 
     def _set_home(self, view: Camera) -> None:
-        """Browsers start at the camera that the avatar was made for, and turn about the middle of the head."""
-        rotation = view.world_to_camera[:3, :3]
-        position = view.center
-        distance = (rotation[2] @ (self.center - position)).clamp_min(1e-3)
-        self._up = (-rotation[1]).numpy()
+        """Browsers start where the avatar's camera stood, with the head, about which they turn, in the middle: that
+        camera may have looked past it (a crop's principal point is not its middle)."""
+        self._up = (-view.world_to_camera[1, :3]).numpy()
         self._server.scene.set_up_direction(self._up)
         home = self._server.initial_camera
-        home.position = tuple((position * SCALE).tolist())
-        home.look_at = tuple(((position + distance * rotation[2]) * SCALE).tolist())
+        home.position = tuple((view.center * SCALE).tolist())
+        home.look_at = tuple((self.center * SCALE).tolist())
         home.up = tuple(self._up.tolist())
         home.fov = 2 * math.atan(view.height / 2 / float(view.K[1, 1]))
 
