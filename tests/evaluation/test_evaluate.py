@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from vultus.avatars.rigged import Labels, RiggedAvatar
 from vultus.cli import run
 from vultus.errors import VultusError
-from vultus.evaluation.embeddings import expression_distance, identity_similarity
+from vultus.evaluation.embeddings import code_distance, identity_similarity
 from vultus.evaluation.keypoints import keypoint_distance
 from vultus.evaluation.measures import counted_pixels, measure
 from vultus.evaluation.pictures import error_picture
@@ -253,7 +253,7 @@ def test_networks_of_the_caller(rig, tmp_path: Path) -> None:
     red[..., 0], green[..., 1] = 90, 30
     assert identity_similarity(MeanColour(), red, red) == pytest.approx(1)
     assert identity_similarity(MeanColour(), red, green) == pytest.approx(0)
-    assert expression_distance(MeanColour(), red, green) == pytest.approx(40)
+    assert code_distance(MeanColour(), red, green) == pytest.approx(40)
     assert identity_similarity(MeanColour(), red, np.zeros_like(red)) is None
     made = Instruments(identity=MeanColour(), expression=MeanColour())
     result = evaluate(rig.avatar(), rig.capture, tmp_path, replace(QUICK, most=1), instruments=made).content

@@ -53,7 +53,8 @@ class TrackedPictures:
     def __init__(self, folder: str | Path, head: HeadModel | None = None, *, split: str | None = None) -> None:
         self.folder = Path(folder)
         self.name = self.folder.name
-        self._records = _read_records(self.folder)
+        self.records_path = _records_path(self.folder)
+        self._records = _read_records(self.records_path)
         self.head = _head_of(self.folder, head)
         self.splits = _read_splits(self.folder, set(self._records))
         keys = sorted(self._records, key=_order)
@@ -85,6 +86,15 @@ class TrackedPictures:
         for number, key in enumerate(self.keys):
             clips.setdefault(video_of(key), []).append(number)
         return list(clips.values())
+
+    @property
+    def clip_names(self) -> list[str]:
+        """The videos' names."""
+        return list(dict.fromkeys(map(video_of, self.keys)))
+
+    def frame_name(self, index: int) -> str:
+        """The frame's key."""
+        return self.keys[index]
 
     @property
     def pictures_path(self) -> Path:
@@ -190,10 +200,14 @@ def _head_of(folder: Path, given: HeadModel | None) -> HeadModel:
     return given
 
 
-def _read_records(folder: Path) -> dict[str, Record]:
+def _records_path(folder: Path) -> Path:
     path = next((folder / name for name in ("smoothed.pkl", "optim.pkl") if (folder / name).is_file()), None)
     if path is None:
         raise VultusError(f"{folder}: has neither optim.pkl nor smoothed.pkl, so that it is not tracked training data")
+    return path
+
+
+def _read_records(path: Path) -> dict[str, Record]:
     content = read_pickle(path)
     if not isinstance(content, dict) or not content:
         raise VultusError(f"{path}: does not hold records by name")

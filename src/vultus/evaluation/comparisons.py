@@ -48,7 +48,8 @@ def avatar_comparisons(
         for view in protocol_views(capture, protocol, most):
             follows = last[1] if last is not None and _consecutive(capture, last[0], view) else None
             show = _showing(avatar, capture, view, params, mask or MaskRule())
-            comparison = Comparison(protocol, str(view.camera), view.timestep, show, follows)
+            place = {"camera": str(view.camera), "timestep": view.timestep}
+            comparison = Comparison(protocol, place, show, follows)
             comparisons.append(comparison)
             last = view, comparison
     return comparisons
@@ -79,8 +80,8 @@ def picture_comparisons(pictures: str | Path, targets: str | Path, *, most: int 
 
     comparisons: list[Comparison] = []
     for index in evenly(range(len(first)), most):
-        before = comparisons[-1] if comparisons and comparisons[-1].timestep == index - 1 else None
-        comparisons.append(Comparison("pictures", "0", index, showing(index), before))
+        before = comparisons[-1] if comparisons and comparisons[-1].place["timestep"] == index - 1 else None
+        comparisons.append(Comparison("pictures", {"camera": "0", "timestep": index}, showing(index), before))
     return comparisons
 
 

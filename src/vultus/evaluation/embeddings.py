@@ -31,9 +31,10 @@ def identity_similarity(
     return float(torch.nn.functional.cosine_similarity(first.double(), second.double(), dim=0))
 
 
-def expression_distance(
+def code_distance(
     network: FaceNetwork, prediction: UInt8[np.ndarray, "H W 3"], target: UInt8[np.ndarray, "H W 3"]
 ) -> float | None:
-    """Mean absolute difference of the two faces' expression codes (AED); None where either has no face."""
+    """Mean absolute difference of the two faces' expression (AED) or pose codes (APD); None where either has no
+    face."""
     first, second = network(prediction), network(target)
     return None if first is None or second is None else float((first.double() - second.double()).abs().mean())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vultus.errors import VultusError
+from vultus.evaluation.faces import five_points
 from vultus.evaluation.keypoints import ibug_points
 from vultus.files import read_weights, tensors_fingerprint
 from vultus.images import to_float
@@ -28,7 +30,6 @@ from vultus.tracking.detectors import Detector
 _TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-_EYES, _NOSE, _MOUTH = (slice(36, 42), slice(42, 48)), 30, (48, 54)
 # The square is this much larger than the mean of the points' width and height.
 _DECA_BOX = 1.1 * 1.25
 
@@ -45,8 +46,7 @@ class ArcFaceIdentity:
         points = _largest(self.detector, image)
         if points is None:
             return None
-        five = np.stack([*(points[eye].mean(0) for eye in _EYES), points[_NOSE], *(points[i] for i in _MOUTH)])
-        turn, shift = similarity(five - 0.5, _TEMPLATE)
+        turn, shift = similarity(five_points(points) - 0.5, _TEMPLATE)
         # Where a pixel of the aligned picture comes from: the similarity, undone.
         y, x = np.mgrid[: arcface.SIDE, : arcface.SIDE]
         source = (x + 1j * y - shift) / turn
@@ -55,14 +55,16 @@ class ArcFaceIdentity:
 
 
 @dataclass(frozen=True)
-class DecaExpression:
-    """A `FaceNetwork` for `Instruments.expression`: DECA's 50 expression coefficients of the largest face."""
+class DecaCodes:
+    """A `FaceNetwork` for `Instruments.expression` or `Instruments.pose`: of DECA's codes of the largest face, its 50
+    expression coefficients, or the first three of its pose, the head's rotation (axis-angle)."""
 
     name: str
     network: deca.DecaEncoder
     detector: Detector
+    code: Literal["expression", "pose"] = "expression"
 
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "50"] | None:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "D"] | None:
         points = _largest(self.detector, image)
         if points is None:
             return None
@@ -72,7 +74,8 @@ class DecaExpression:
         y, x = np.mgrid[: deca.SIDE, : deca.SIDE]
         source = (x + 1j * y + 0.5 + 0.5j) * (side / deca.SIDE) + complex(*corner) - (0.5 + 0.5j)
         with torch.no_grad():
-            return self.network(_sampled(image, source))["expression"][0]
+            code = self.network(_sampled(image, source))[self.code][0]
+        return code if self.code == "expression" else code[:3]
 
 
 def load_arcface(file: Path, detector: Detector) -> ArcFaceIdentity:
@@ -82,11 +85,11 @@ def load_arcface(file: Path, detector: Detector) -> ArcFaceIdentity:
     return ArcFaceIdentity(f"ArcFace, weights {tensors_fingerprint(weights)[:12]}", network, detector)
 
 
-def load_deca(file: Path, detector: Detector) -> DecaExpression:
+def load_deca(file: Path, detector: Detector) -> DecaCodes:
     """DECA from `deca_model.tar`. Raises VultusError."""
     weights = read_weights(file)
     network = deca.deca_of(weights, str(file))
-    return DecaExpression(f"DECA, weights {tensors_fingerprint(weights)[:12]}", network, detector)
+    return DecaCodes(f"DECA, weights {tensors_fingerprint(weights)[:12]}", network, detector)
 
 
 def similarity(points: Float[np.ndarray, "N 2"], target: Float[np.ndarray, "N 2"]) -> tuple[complex, complex]:

@@ -1,4 +1,4 @@
-"""Pictures of errors: heat maps, and the sheet of the worst frames."""
+"""Pictures of errors: heat maps, and sheets of frames."""
 
 from __future__ import annotations
 
@@ -37,23 +37,36 @@ def error_picture(
 
 
 @dataclass(frozen=True)
-class WorstFrame:
-    """A row of the sheet: which picture it is, its figure, and the pictures."""
+class SheetFrame:
+    """A row of a sheet: which picture it is, its figure, and the pictures. truth: whether the target is what the
+    prediction should be; else it is only what drives it."""
 
     label: str
     prediction: Float[Tensor, "H W 3"]
     target: Float[Tensor, "H W 3"]
-    weight: Float[Tensor, "H W 1"] | None
+    weight: Float[Tensor, "H W 1"] | None = None
+    source: Float[Tensor, "h w 3"] | None = None
+    truth: bool = True
 
 
-def worst_sheet(frames: Sequence[WorstFrame], footer: str, *, height: int = 280) -> UInt8[np.ndarray, "H W 3"]:
-    """The target, what was rendered, and the error, one frame per row, all in the size of the first."""
+def frames_sheet(frames: Sequence[SheetFrame], footer: str, *, height: int = 280) -> UInt8[np.ndarray, "H W 3"]:
+    """The source where there is one, the target, what was rendered, and the error where the target is the truth; one
+    frame per row, all in the size of the first."""
     first = frames[0].target
     width = max(1, round(height * first.shape[1] / first.shape[0]))
+    has_source, has_error = (any(each) for each in zip(*((f.source is not None, f.truth) for f in frames), strict=True))
+    blank = torch.ones(height, width, 3)
     rows, labels = [], []
     for frame in frames:
-        error = torch.from_numpy(error_picture(frame.prediction, frame.target, frame.weight).copy()).float() / 255
-        pictures = (frame.target, frame.prediction.clamp(0, 1), error)
+        pictures = [frame.target, frame.prediction.clamp(0, 1)]
+        if has_source:
+            pictures.insert(0, blank if frame.source is None else frame.source)
+        if has_error:
+            error = error_picture(frame.prediction, frame.target, frame.weight)
+            pictures.append(torch.from_numpy(error.copy()).float() / 255 if frame.truth else blank)
         rows.append([to_uint8(resize(picture, width, height)) for picture in pictures])
         labels.append(frame.label)
-    return contact_sheet(rows, column_labels=("target", "avatar", "error"), row_labels=labels, footer=footer)
+    columns = ["target" if has_error else "driver", "avatar"]
+    columns = ["source", *columns] if has_source else columns
+    columns = [*columns, "error"] if has_error else columns
+    return contact_sheet(rows, column_labels=columns, row_labels=labels, footer=footer)

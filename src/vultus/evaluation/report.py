@@ -7,42 +7,114 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vultus.evaluation.measures import FIGURES
+from vultus.evaluation.protocols import evenly
 
 Record = Mapping[str, Any]
-REGIONS = {"mask": "inside the mask", "image": "whole image"}
+REGIONS = {"face": "face", "mask": "inside the mask", "image": "whole image"}
+GROUPS = {
+    "camera": "by_camera", "timestep": "by_timestep", "source_clip": "by_source_clip", "target_clip": "by_target_clip"
+}  # fmt: skip
+"""What means are taken by, and their names in `evaluation.json`."""
+_PLACES = ("camera", "timestep", "source", "target")
 _DECIMALS = {"psnr": 2, "psnr_channels": 2}
 _SHOWN = ("psnr", "ssim", "ms_ssim", "lpips", "l1")
 _OTHERS = {
+    "faces": ("faces found", "", 0),
     "akd_pixels": ("AKD", "px", 2),
     "akd_eye_share": ("AKD / eye distance", "%", 2),
     "identity_similarity": ("identity similarity (CSIM)", "", 4),
     "expression_distance": ("expression distance (AED)", "", 4),
+    "pose_distance": ("pose distance (APD)", "", 4),
+    "tracked_expression_distance": ("AED by Vultus' tracker", "", 4),
+    "tracked_pose_distance": ("APD by Vultus' tracker", "rad", 4),
     "flicker": ("flicker", "levels", 2),
     "change_ratio": ("change, render / footage", "", 3),
 }
 
 
+def key(record: Record) -> tuple[str, ...]:
+    """What tells a picture's record from all others."""
+    return tuple(str(record.get(name)) for name in ("protocol", *_PLACES) if name in record or name == "protocol")
+
+
 def summary(records: Sequence[Record]) -> dict[str, Any]:
-    """Means over the pictures of one protocol: of all, by camera, by timestep.
+    """Means over the pictures of one protocol: of all, by camera and by timestep, or by source and by target clip.
 
     Every mean is one of per-picture values. `pairs` is how many consecutive pictures the temporal figures are of,
     `faces` in how many pictures keypoints were found.
     """
+    used = [name for name in GROUPS if all(name in record for record in records)]
     return {
         "pictures": len(records),
         "mean": _means(records),
-        "by_camera": _grouped(records, lambda record: str(record["camera"])),
-        "by_timestep": _grouped(records, lambda record: str(record["timestep"])),
+        **{GROUPS[name]: _grouped(records, lambda record, name=name: str(record[name])) for name in used},
     }
 
 
+def rows(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[object]]]:
+    """Every picture's figures, as a table's header and rows."""
+    records = [record for protocol in evaluation["protocols"].values() for record in protocol["views"]]
+    flat = [
+        {
+            f"{name}_{inner}" if isinstance(value, Mapping) else name: number
+            for name, value in record.items()
+            for inner, number in (value.items() if isinstance(value, Mapping) else [("", value)])
+        }
+        for record in records
+    ]
+    header = list(dict.fromkeys(name for row in flat for name in row))
+    return header, [["" if row.get(name) is None else row[name] for name in header] for row in flat]
+
+
 def worst(records: Iterable[Record], count: int) -> list[Record]:
-    """The pictures with the lowest PSNR, inside the mask where there is one."""
+    """The worst pictures: by PSNR (of the face, else inside the mask, else of all), and where colours cannot be
+    compared by the first of identity, expression and keypoints that was measured."""
+    return _ranked(records)[:count]
 
-    def quality(record: Record) -> float:
-        return float(record.get("mask", record["image"]).get("psnr", math.inf))
 
-    return sorted(records, key=quality)[:count]
+def extremes(records: Iterable[Record], count: int) -> list[Record]:
+    """The worst pictures (half of `count`, at least one), then as many around the median; of pictures that have no
+    figure to rank them by, some evenly spread ones."""
+    ranked = _ranked(records)
+    if all(_quality(record)[0] is None for record in ranked):
+        return evenly(ranked, count)
+    half = max(1, count // 2)
+    rest = ranked[half:]
+    start = max(0, (len(ranked) - half) // 2 - half)
+    return ranked[:half] + rest[start : start + max(0, count - half)]
+
+
+def label(record: Record) -> str:
+    """A picture's name and what it was ranked by, in lines for a sheet."""
+    named, value = _quality(record)
+    figure = "" if named is None else f"\n{_RANKED_BY[named].format(abs(value))}"
+    if "timestep" in record:
+        return f"t {record['timestep']}\ncam {record['camera']}{figure}"
+    return f"{record['source']}\nby {record['target']}{figure}"
+
+
+_RANKED_BY = {
+    "psnr": "{:.1f} dB",
+    "identity_similarity": "CSIM {:.3f}",
+    "expression_distance": "AED {:.3f}",
+    "tracked_expression_distance": "AED {:.3f}",
+    "akd_eye_share": "AKD {:.3f}",
+}
+
+
+def _ranked(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: _quality(record)[1])
+
+
+def _quality(record: Record) -> tuple[str | None, float]:
+    """The name of what a picture is ranked by, and the figure, greater where it is better."""
+    region = next((record[name] for name in REGIONS if "psnr" in record.get(name, {})), None)
+    if region is not None:
+        return "psnr", float(region["psnr"])
+    for name in _RANKED_BY:
+        if record.get(name) is not None:
+            return name, float(record[name]) * (1 if name == "identity_similarity" else -1)
+    return None, -math.inf
 
 
 def markdown(evaluation: Mapping[str, Any]) -> str:
@@ -55,10 +127,11 @@ def markdown(evaluation: Mapping[str, Any]) -> str:
     if extra:
         lines += ["", *extra]
     for name, protocol in evaluation["protocols"].items():
-        for title, key in (("camera", "by_camera"), ("timestep", "by_timestep")):
-            groups = protocol[key]
-            if len(groups) > 1:
-                lines += ["", f"## {name}, by {title}", "", *_table_of_groups(title, groups)]
+        for group, key in GROUPS.items():
+            title, groups = group.replace("_", " "), protocol.get(key, {})
+            repeated = group == "source_clip" and name == "self-reenactment"
+            table = _table_of_groups(title, groups) if len(groups) > 1 and not repeated else []
+            lines += ["", f"## {name}, by {title}", "", *table] if table else []
     if evaluation["not_measured"]:
         lines += ["", "## Not measured", ""]
         lines += [f"- {name}: {why}" for name, why in evaluation["not_measured"].items()]
@@ -129,29 +202,34 @@ def _table_of_others(protocols: Mapping[str, Any]) -> list[str]:
     used = [name for name in _OTHERS if any(name in protocol["mean"] for protocol in protocols.values())]
     if not used:
         return []
-    rows = []
-    for protocol, found in protocols.items():
-        values = dict(found["mean"])
-        if "akd_eye_share" in values:
-            values["akd_eye_share"] *= 100
-        rows.append([protocol, *(_cell(values.get(name), _OTHERS[name][2]) for name in used)])
-    titles = [f"{_OTHERS[name][0]} ({_OTHERS[name][1]})" if _OTHERS[name][1] else _OTHERS[name][0] for name in used]
-    return _table(["protocol", *titles], rows)
+    rows = [[protocol, *(_other_cell(found["mean"], name) for name in used)] for protocol, found in protocols.items()]
+    return _table(["protocol", *map(_other_title, used)], rows)
+
+
+def _other_title(name: str) -> str:
+    title, unit, _ = _OTHERS[name]
+    return f"{title} ({unit})" if unit else title
+
+
+def _other_cell(values: Mapping[str, Any], name: str) -> str:
+    value, (_, unit, decimals) = values.get(name), _OTHERS[name]
+    return _cell(value if value is None or unit != "%" else 100 * value, decimals)
 
 
 def _table_of_groups(title: str, groups: Mapping[str, Any]) -> list[str]:
-    region = "mask" if any("mask" in group for group in groups.values()) else "image"
+    region = next((name for name in REGIONS if any(name in group for group in groups.values())), "image")
     used = [name for name in _SHOWN if any(name in group.get(region, {}) for group in groups.values())]
+    others = [name for name in _OTHERS if any(name in group for group in groups.values())] if not used else []
     header = [title, "pictures", *(f"{_title(name)}, {REGIONS[region]}" for name in used)]
-    rows = [
-        [
-            name,
-            str(group["pictures"]),
-            *(_cell(group.get(region, {}).get(figure), _DECIMALS.get(figure, 4)) for figure in used),
-        ]
-        for name, group in groups.items()
-    ]
-    return _table(header, rows)
+    header += [_other_title(name) for name in others]
+    if not used and not others:
+        return []
+    table = []
+    for name, group in groups.items():
+        cells = [_cell(group.get(region, {}).get(figure), _DECIMALS.get(figure, 4)) for figure in used]
+        cells += [_other_cell(group, figure) for figure in others]
+        table.append([name, str(group["pictures"]), *cells])
+    return _table(header, table)
 
 
 def _regions(means: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:

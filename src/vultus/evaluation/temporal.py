@@ -15,16 +15,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.evaluation.faces import Faces
+
 LEVELS = 255.0
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A render, its target, and which pixels count (None: all), at one instant."""
+    """A render, its target, and which pixels count (None: all), at one instant.
+
+    source: the picture that the avatar was made of, where it was made of one. faces: the faces in all of them. truth:
+    whether the target shows the same person, so that colours can be compared.
+    """
 
     prediction: Float[Tensor, "H W 3"]
     target: Float[Tensor, "H W 3"]
     weight: Float[Tensor, "H W 1"] | None = None
+    source: Float[Tensor, "h w 3"] | None = None
+    faces: Faces | None = None
+    truth: bool = True
 
 
 @dataclass(frozen=True)

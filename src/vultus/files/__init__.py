@@ -4,7 +4,7 @@ from vultus.files.arrays import npz_names, read_npy, read_npz, write_npz
 from vultus.files.atomic import atomic_folder, atomic_path, sha256_of, write_bytes
 from vultus.files.paths import safe_path
 from vultus.files.pickles import read_object_npy, read_pickle
-from vultus.files.records import read_json, write_json
+from vultus.files.records import read_json, write_json, write_table
 from vultus.files.tensors import (
     read_checkpoint_tensors,
     read_tensor_notes,
@@ -35,5 +35,6 @@ __all__ = [
     "write_bytes",
     "write_json",
     "write_npz",
+    "write_table",
     "write_tensors",
 ]

@@ -1,8 +1,11 @@
-"""JSON files: bounded, without NaN, written atomically and always with the same bytes for the same content."""
+"""JSON files: bounded, without NaN, written atomically and always with the same bytes for the same content; tables."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,13 @@ def write_json(path: str | Path, value: object) -> None:
     """Write JSON atomically, indented, keys in the order given. Raises ValueError for NaN and infinity."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(path, (text + "\n").encode("utf-8"))
+
+
+def write_table(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a table as CSV, atomically. Raises VultusError: it cannot be written."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_bytes(path, text.getvalue().encode("utf-8"))
 
 
 def _refuse_constant(name: str) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from vultus.errors import VultusError
 from vultus.progress import Progress, silent
+from vultus.workflows.evaluate_oneshot import PairRequest, check_subject, is_network
+from vultus.workflows.instruments import capture_identity, measured
 
 if TYPE_CHECKING:
     from vultus.avatars import Avatar
@@ -18,21 +19,23 @@ if TYPE_CHECKING:
     from vultus.evaluation.session import Evaluation, Instruments
     from vultus.heads import HeadModel
 
-ProtocolChoice = Literal["held-out", "novel-view", "self-reenactment", "training", "all"]
+ProtocolChoice = Literal["held-out", "novel-view", "self-reenactment", "cross-reenactment", "training", "all"]
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
     """What `evaluate` may be asked for.
 
-    protocol: `held-out` is novel-view and self-reenactment, `all` training as well. hold_out_*: a split other than the
+    protocol: `held-out` is novel-view and self-reenactment, `all` training as well; of a one-shot network both are
+    self- and cross-reenactment. hold_out_*: a split other than the
     one the avatar was trained with. dilation: pixels by which the mask grows. cut_neck: count only what is above the
     line at which the head model ends. most: at most so many pictures per protocol, evenly spread; 0: all. tracked:
     render trained instants with tracked, not with fine-tuned, head parameters. networks: folder with LPIPS' weights.
     lpips, lpips_rescale: its backbone, and whether its input is brought to [−1, 1]. keypoints: measure AKD, with
     MediaPipe. identity, expression: files with the weights of ArcFace and of DECA, to compare faces with; MediaPipe
-    finds them. heat_maps: write an error picture per picture. worst: how many frames the sheet has. overwrite: replace
-    an evaluation of something else.
+    finds them. fit_faces: measure expression and pose by our own landmark fit, of one-shot networks. pairs: what a
+    one-shot network is measured on. heat_maps: write an error picture per picture. worst: how many frames the sheet
+    has. overwrite: replace an evaluation of something else.
     """
 
     protocol: ProtocolChoice = "held-out"
@@ -48,6 +51,8 @@ class EvaluateRequest:
     keypoints: bool = False
     identity: Path | None = None
     expression: Path | None = None
+    fit_faces: bool = False
+    pairs: PairRequest = field(default_factory=PairRequest)
     heat_maps: bool = True
     worst: int = 6
     overwrite: bool = False
@@ -96,7 +101,7 @@ def evaluate(
     identity = avatar_id(avatar)
     labels = getattr(avatar, "labels", None)
     method = labels.provenance.get("method") if labels is not None else None
-    return _run(
+    return measured(
         comparisons,
         Path(output),
         request,
@@ -105,7 +110,7 @@ def evaluate(
         subject=capture.root.name,
         decided_by={
             "avatar": identity,
-            "capture": _capture_id(capture),
+            "capture": capture_identity(capture),
             "split": split,
             "dilation": rule.dilation,
             "cut_neck": rule.cut_neck,
@@ -143,7 +148,7 @@ def evaluate_pictures(
     request = request or EvaluateRequest()
     comparisons = picture_comparisons(pictures, targets, most=request.most)
     places = {"pictures": Path(pictures), "targets": Path(targets)}
-    return _run(
+    return measured(
         comparisons,
         Path(output),
         request,
@@ -164,7 +169,8 @@ def open_and_evaluate(
     head: str | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
-    """`evaluate` for the folders of an avatar (or its run) and of a capture; `evaluate_pictures` for pictures.
+    """`evaluate` for the folders of an avatar (or its run) and of a capture; `evaluate_network` for a one-shot network
+    and pictures of many people; `evaluate_pictures` for pictures.
 
     output: default: `evaluation` in the run folder, else a folder beside the avatar.
 
@@ -179,7 +185,12 @@ def open_and_evaluate(
     for path in (subject, against):
         if not path.exists():
             raise VultusError(f"{path}: there is no such file or folder")
-    output = output or _beside(subject)
+    output, request = output or _beside(subject), request or EvaluateRequest()
+    if is_network(subject):
+        from vultus.workflows.evaluate_oneshot import evaluate_network
+
+        return evaluate_network(subject, against, output, request, head=head, progress=progress)
+    check_subject(subject, request)
     if against.is_file() or layout_of(against) is None:
         if is_avatar(subject):
             raise VultusError(f"{against}: is not a capture; an avatar is evaluated against a capture folder")
@@ -189,42 +200,8 @@ def open_and_evaluate(
     return evaluate(avatar, open_capture(against, avatar.head), output, request, progress=progress)
 
 
-def _run(
-    comparisons: list[Any],
-    output: Path,
-    request: EvaluateRequest,
-    instruments: Instruments | None,
-    progress: Progress,
-    *,
-    subject: str,
-    decided_by: dict[str, Any],
-    described: dict[str, str],
-) -> Evaluation:
-    from vultus.evaluation.session import Outputs, run_comparisons
-    from vultus.workflows.instruments import completed
-
-    instruments, missing = completed(instruments, request)
-    used = {
-        "lpips": None if instruments.perceptual is None else instruments.perceptual.description,
-        "keypoints": None if instruments.detector is None else instruments.detector.name,
-        "identity": None if instruments.identity is None else instruments.identity.name,
-        "expression": None if instruments.expression is None else instruments.expression.name,
-    }
-    described |= {name: text for name, text in used.items() if text is not None}
-    return run_comparisons(
-        comparisons,
-        Outputs(output, request.heat_maps, request.worst, request.overwrite),
-        instruments,
-        subject=subject,
-        decided_by=decided_by | used,
-        described=described,
-        not_measured=missing,
-        progress=progress,
-    )
-
-
 def _beside(subject: Path) -> Path:
-    if (subject / "avatar" / "avatar.json").is_file():
+    if any((subject / name).is_file() for name in ("avatar/avatar.json", "model.safetensors")):
         return subject / "evaluation"
     if subject.name == "avatar":
         return subject.parent / "evaluation"
@@ -264,18 +241,3 @@ def _whole_numbers(value: object) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         return ()
     return tuple(entry for entry in value if isinstance(entry, int) and not isinstance(entry, bool))
-
-
-def _capture_id(capture: Capture) -> dict[str, Any]:
-    """What tells one capture from another without reading its pictures."""
-    digest = hashlib.sha256()
-    params = capture.motion.params
-    for tensor in (params.identity, params.expression, params.translation, *(c.K for c in capture.cameras.values())):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "name": capture.root.name,
-        "source": None if capture.source is None else capture.source.sha256,
-        "head": capture.head_fingerprint,
-        "motion_and_cameras": digest.hexdigest(),
-        "views": len(capture.views),
-    }

@@ -39,9 +39,10 @@ def write_one_shot_data(
         VultusError: no captures, several head models, pictures that show too little of the head, head parameters for
             which the format has no room, or an `output` that has files in it.
     """
+    from vultus.avatars.oneshot import captures_in
     from vultus.captures.gagavatar_lmdb import encode_picture, write_tracked
 
-    captures, skinned = _captures(source, head)
+    captures, skinned = captures_in(source, head)
     if output.suffix.lower() == ".pt":
         return _write_pictures(captures, skinned, output, progress)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -66,28 +67,6 @@ def write_one_shot_data(
         for name, ends in (("train", (0, first)), ("val", (first, first + held)), ("test", (first + held, None)))
     }
     return write_tracked(output, frames(), skinned, splits, video=len(people) == 1 and len(people[0]) > 1)
-
-
-def _captures(source: Path, head: SkinnedHead | None) -> tuple[list[Capture], SkinnedHead]:
-    from vultus.avatars.oneshot import require_skinned
-    from vultus.captures import layout_of, open_capture
-    from vultus.heads.load import head_made_with
-
-    if not source.is_dir():
-        raise VultusError(f"{source}: is not a folder")
-    places = [source] if layout_of(source) else sorted(p for p in source.iterdir() if p.is_dir() and layout_of(p))
-    if not places:
-        raise VultusError(f"{source}: is no capture and holds none")
-    captures, found = [], None
-    for place in places:
-        capture = open_capture(place, head)
-        own = require_skinned(head_made_with(place, capture.head_name, capture.head_fingerprint, head))
-        if found is not None and own.fingerprint != found.fingerprint:
-            raise VultusError(f"{place}: was made with another head model than {places[0]}; convert them one by one")
-        captures.append(capture)
-        found = own
-    assert found is not None
-    return captures, found
 
 
 def _usable(capture: Capture) -> list[View]:

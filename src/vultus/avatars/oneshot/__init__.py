@@ -1,8 +1,8 @@
 """One-shot avatars: a network turns one picture into splats that a head model drives (GAGAvatar, NeurIPS 2024)."""
 
 from vultus.avatars.oneshot.avatar import OneShotAvatar
-from vultus.avatars.oneshot.captured import CaptureFrames, Subset, held_out_clips, open_captures
-from vultus.avatars.oneshot.frames import Frame, Frames, MemoryFrames, held_out_pairs
+from vultus.avatars.oneshot.captured import CaptureFrames, Subset, captures_in, held_out_clips, open_captures
+from vultus.avatars.oneshot.frames import Frame, FrameLike, Frames, MemoryFrames, NamedFrames, held_out_pairs
 from vultus.avatars.oneshot.framing import frame_head
 from vultus.avatars.oneshot.head_space import require_skinned
 from vultus.avatars.oneshot.model import OneShotModel
@@ -21,9 +21,11 @@ __all__ = [
     "Architecture",
     "CaptureFrames",
     "Frame",
+    "FrameLike",
     "Frames",
     "LossWeights",
     "MemoryFrames",
+    "NamedFrames",
     "OneShotAvatar",
     "OneShotModel",
     "OneShotSettings",
@@ -32,6 +34,7 @@ __all__ = [
     "Quirks",
     "Subset",
     "avatar_of_photo",
+    "captures_in",
     "frame_head",
     "held_out_clips",
     "held_out_pairs",

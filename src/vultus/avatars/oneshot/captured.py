@@ -12,7 +12,7 @@ import torch
 from vultus.avatars.oneshot.frames import Frame, FrameLike, Frames
 from vultus.avatars.oneshot.framing import frame_head
 from vultus.avatars.oneshot.head_space import require_skinned
-from vultus.captures import Capture, View, head_of_motion, open_capture
+from vultus.captures import Capture, View, layout_of, open_capture
 from vultus.errors import VultusError
 from vultus.heads.load import head_made_with
 from vultus.heads.model import HeadModel, SkinnedHead
@@ -29,7 +29,8 @@ class CaptureFrames:
 
     def __init__(self, captures: Sequence[Capture], head: SkinnedHead, size: int, name: str) -> None:
         self.head, self.size, self.name = head, size, name
-        self._captures = captures
+        self.captures = captures
+        self.clip_names = [capture.root.name for capture in captures]
         self._views: list[tuple[int, View]] = []
         self.clips: list[list[int]] = []
         for number, capture in enumerate(captures):
@@ -39,10 +40,16 @@ class CaptureFrames:
         self._kept: OrderedDict[int, Frame] = OrderedDict()
         self._room = max(1, _CACHE_BYTES // (3 * size * size))
 
+    def frame_name(self, index: int) -> str:
+        """`CAPTURE/TIMESTEP`, and `/CAMERA` where there are several."""
+        number, view = self._views[index]
+        camera = f"/{view.camera}" if len(self.captures[number].camera_indices) > 1 else ""
+        return f"{self.clip_names[number]}/{view.timestep}{camera}"
+
     def frame(self, index: int) -> Frame:
         if index not in self._kept:
             number, view = self._views[index]
-            capture = self._captures[number]
+            capture = self.captures[number]
             image = capture.image(view, torch.zeros(3))
             params = capture.motion.params[view.timestep]
             try:
@@ -79,31 +86,40 @@ class Subset:
 
 
 def open_captures(folder: str | Path, size: int, head: HeadModel | None = None) -> CaptureFrames:
-    """The frames of a folder of captures (or of a single one).
+    """The frames of a folder of captures (or of a single one), as pictures of `size` pixels.
+
+    Raises:
+        VultusError: see `captures_in`.
+    """
+    return CaptureFrames(*captures_in(folder, head), size, Path(folder).name)
+
+
+def captures_in(folder: str | Path, head: HeadModel | None = None) -> tuple[list[Capture], SkinnedHead]:
+    """The captures in a folder, of one person each and in the order of their names (or the one that the folder is), of
+    any layout, and their head model.
 
     Args:
         head: the head model they were made with, where it is not the built-in one.
 
     Raises:
-        VultusError: no captures there, or of several head models.
+        VultusError: no captures there, one that cannot be read, or of several head models.
     """
     root = Path(folder)
     if not root.is_dir():
         raise VultusError(f"{root}: is not a folder")
-    places = (
-        [root] if (root / "capture.json").is_file() else sorted(path.parent for path in root.glob("*/capture.json"))
-    )
+    places = [root] if layout_of(root) else sorted(p for p in root.iterdir() if p.is_dir() and layout_of(p))
     if not places:
-        raise VultusError(f"{root}: holds no captures (folders with capture.json). `vultus synth` makes some")
+        raise VultusError(f"{root}: is no capture and holds no captures. `vultus synth` makes some")
     captures, found = [], None
     for place in places:
-        own = require_skinned(head_made_with(place, *head_of_motion(place / "motion.npz"), head))
+        capture = open_capture(place, head)
+        own = require_skinned(head_made_with(place, capture.head_name, capture.head_fingerprint, head))
         if found is not None and own.fingerprint != found.fingerprint:
-            raise VultusError(f"{place}: was made with another head model than {places[0]}; train on one at a time")
+            raise VultusError(f"{place}: was made with another head model than {places[0]}; take one model's at a time")
         found = own
-        captures.append(open_capture(place, own))
+        captures.append(capture)
     assert found is not None
-    return CaptureFrames(captures, found, size, root.name)
+    return captures, found
 
 
 def held_out_clips(frames: Frames, count: int) -> tuple[Subset, Subset]:

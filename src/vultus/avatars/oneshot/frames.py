@@ -60,6 +60,16 @@ class Frames(Protocol):
         ...
 
 
+class NamedFrames(Frames, Protocol):
+    """Frames that people can name: in lists of pairs, in reports. clip_names: of `clips`, in their order."""
+
+    @property
+    def clip_names(self) -> Sequence[str]: ...
+    def frame_name(self, index: int) -> str:
+        """Unlike any other frame's."""
+        ...
+
+
 @dataclass(frozen=True)
 class MemoryFrames:
     """Frames that are in memory already."""
@@ -113,11 +123,12 @@ def training_pairs(
 
 def held_out_pairs(clips: Sequence[Sequence[int]], *, crossed: bool = False) -> list[tuple[int, int]]:
     """(source, target) frames of the published validation: the source is the first frame of the target's clip, or of
-    the next one; first frames are no targets."""
+    the next one; first frames are no targets. Clips without frames are left out; a single one has no next one."""
     sources = [frames[0] for frames in clips if frames]
     targets = [frames[1:] for frames in clips if frames]
     if crossed:
-        sources = sources[1:] + sources[:1]
+        sources = sources[1:] + sources[:1] if len(sources) > 1 else []
+        targets = targets[: len(sources)]
     return [(source, target) for source, many in zip(sources, targets, strict=True) for target in many]
 
 
