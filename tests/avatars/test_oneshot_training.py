@@ -382,6 +382,25 @@ def test_tracked_pictures_train_a_network(frames, tmp_path):
     assert torch.equal(again.head_base, model.head_base)
 
 
+def test_a_training_picture_that_cannot_be_decoded_is_named(frames, tmp_path):
+    """Training stops at it with its key; with the picture repaired, the same call ends."""
+    named = {}
+    for number in range(4):
+        frame, key = frames.frames[number], f"{number // 2:06d}_{number % 2}"
+        record = record_of(frames.head, frame.params, transform_to_camera(frame.transform, 48), frame.box)
+        named[key] = encode_picture(frame.picture.float() / 255), record
+    picture, record = named["000001_1"]
+    for content, fine in (({**named, "000001_1": (picture[:200], record)}, False), (named, True)):
+        write_tracked(tmp_path / "people", ((key, *entry) for key, entry in content.items()), frames.head, {})
+        pictures = TrackedPictures(tmp_path / "people")
+        if fine:
+            train(pictures, tmp_path / "run", replace(SETTINGS, steps=6))
+        else:
+            with pytest.raises(VultusError, match=r"people: 000001_1.*damaged"):
+                train(pictures, tmp_path / "run", replace(SETTINGS, steps=6))
+        assert (tmp_path / "run" / "model.safetensors").exists() == fine
+
+
 def test_options_of_the_other_method_are_refused():
     check_options("oneshot", {"preset": "small", "batch": 3, "seed": 1})
     check_options("rigged", {"preset": "paper", "bind": False})

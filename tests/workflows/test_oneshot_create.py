@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oneshot_samples import TINY, tiny_model
+from oneshot_samples import TINY, person, tiny_model
+from oneshot_samples import transform as transform_of
 from PIL import Image
 from skimage import data, transform
 
@@ -101,3 +103,73 @@ def test_several_photos_become_one_avatar(
     torch.testing.assert_close(avatar.rest.identity, first.identity)
     roll = [float(avatar.head.head_to_world(params)[0, 1]) for params in (first, second)]
     assert abs(abs(roll[0] - roll[1]) - np.sin(np.radians(10))) < 0.06
+
+
+def test_a_picture_without_a_face_is_refused(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one, and of several of which one shows a face: said in one line, nothing half made, and said again."""
+    Image.fromarray(data.coffee()).save(tmp_path / "coffee.jpg", quality=95)
+    Image.fromarray(np.full((300, 200, 3), 128, np.uint8)).save(tmp_path / "grey.png")
+    whole = (tmp_path / "coffee.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 3])
+    for names, named in ((["coffee.jpg"], "coffee.jpg"), (["grey.png"], "grey.png"), (["cut.jpg"], "cut.jpg")):
+        out = tmp_path / f"run-{names[0]}"
+        command = ["create", *(str(tmp_path / name) for name in names), "-o", str(out), "--size", "128"]
+        for _ in range(2):
+            assert run([*command, "--method", "oneshot", "--weights", str(network)]) == 2
+            said = capsys.readouterr().err
+            assert named in said
+            assert "Traceback" not in said
+            if named != "cut.jpg":
+                assert "face" in said
+        assert not (out / "avatar").exists()
+
+
+def test_one_of_several_pictures_without_a_face_is_named(
+    photo: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(data.coffee()).save(tmp_path / "coffee.jpg", quality=95)
+    command = ["create", str(photo), str(tmp_path / "coffee.jpg"), "-o", str(tmp_path / "run"), "--size", "128"]
+    assert run([*command, "--method", "oneshot", "--weights", str(network)]) == 2
+    said = capsys.readouterr().err
+    assert "coffee.jpg" in said
+    assert "face" in said
+    assert not (tmp_path / "run" / "avatar").exists()
+
+
+@pytest.mark.slow
+def test_a_photo_drives_an_avatar_tracked_once_and_anew_when_asked(
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tracking = importlib.import_module("vultus.tracking.track")
+    head = load_head()
+    avatar = tiny_model(CLEAN).reconstruct(torch.rand(32, 32, 3), transform_of(0.0), person(head), head)
+    avatar.save(tmp_path / "avatar")
+    monkeypatch.setenv("VULTUS_CACHE", str(tmp_path / "cache"))
+    calls = []
+    track = tracking.track
+    monkeypatch.setattr(tracking, "track", lambda *args, **kwargs: calls.append(1) or track(*args, **kwargs))
+    pictures = []
+    for options, tracked in (([], 1), ([], 1), (["--retrack"], 2), ([], 2)):
+        out = tmp_path / f"frames{len(pictures)}"
+        command = ["animate", str(tmp_path / "avatar"), "-d", str(photo), "-o", str(out), "--side-by-side", "--mark"]
+        assert run([*command, *options]) == 0
+        assert len(calls) == tracked
+        pictures.append((out / "00000.png").read_bytes())
+    assert len(set(pictures)) == 1
+    # Another picture under the same name is another driver.
+    other = tmp_path / "other" / photo.name
+    other.parent.mkdir()
+    Image.fromarray(data.astronaut()[:, ::-1]).save(other)
+    out = tmp_path / "turned"
+    assert run(["animate", str(tmp_path / "avatar"), "-d", str(other), "-o", str(out), "--mark"]) == 0
+    assert len(calls) == 3
+    # What cannot be tracked is said, asked for anew or not.
+    Image.fromarray(data.coffee()).save(tmp_path / "coffee.png")
+    for options in ([], ["--retrack"]):
+        command = ["animate", str(tmp_path / "avatar"), "-d", str(tmp_path / "coffee.png"), "-o", str(out), *options]
+        capsys.readouterr()
+        assert run(command) == 2
+        assert "face" in capsys.readouterr().err

@@ -262,7 +262,7 @@ def test_tensors_of_archives_are_checked(tmp_path):
 def test_what_cannot_be_converted_is_refused(people, tmp_path):
     for source, output, message in (
         (tmp_path / "none", tmp_path / "a", "not a folder"),
-        (tmp_path, tmp_path / "b", "holds none"),
+        (tmp_path, tmp_path / "b", "no captures"),
         (people, people, "other files"),
     ):
         with pytest.raises(VultusError, match=message):

@@ -203,7 +203,12 @@ def _head_of(folder: Path, given: HeadModel | None) -> HeadModel:
 def _records_path(folder: Path) -> Path:
     path = next((folder / name for name in ("smoothed.pkl", "optim.pkl") if (folder / name).is_file()), None)
     if path is None:
-        raise VultusError(f"{folder}: has neither optim.pkl nor smoothed.pkl, so that it is not tracked training data")
+        begun = (
+            " (base.pkl is what the tracker started from, not its result)" if (folder / "base.pkl").is_file() else ""
+        )
+        raise VultusError(
+            f"{folder}: has neither optim.pkl nor smoothed.pkl{begun}, so that it is not tracked training data"
+        )
     return path
 
 
