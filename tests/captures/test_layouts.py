@@ -544,3 +544,14 @@ class TestConverting:
         convert(rig, tmp_path / "plain", "plain", timesteps=[0])
         with pytest.raises(VultusError, match="no head parameters"):
             convert(tmp_path / "plain", tmp_path / "out", "vultus")
+
+
+def test_a_held_out_camera_taken_alone_is_trained_on(tmp_path: Path) -> None:
+    write_rig(tmp_path / "rig", count=4, angles=(-30.0, 40.0))
+    assert len(open_capture(tmp_path / "rig").split("val")) == 3
+    convert(tmp_path / "rig", tmp_path / "one", "plain", cameras=[1])
+    one = open_capture(tmp_path / "one", needs_motion=False)
+    assert [len(one.split(name)) for name in ("train", "val", "test")] == [3, 0, 1]
+    convert(tmp_path / "rig", tmp_path / "last", "plain", timesteps=[3])
+    last = open_capture(tmp_path / "last", needs_motion=False)
+    assert [len(last.split(name)) for name in ("train", "val", "test")] == [2, 0, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import torch
 from PIL import Image
 from rig import cameras, motion, write_rig
 
-from vultus.captures import CaptureWriter, read_contents
+from vultus.captures import CaptureWriter, Contents, read_contents
 from vultus.captures.mistakes import find_mistakes
+from vultus.captures.pictures import Film, FilmFrame
 from vultus.heads.load import load_head
 from vultus.workflows.convert import convert
+from vultus.workflows.inspect import inspect
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 SIDEWAYS = np.array([[0.0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
@@ -40,8 +43,12 @@ def capture(request: pytest.FixtureRequest, correct: Path, tmp_path: Path) -> Pa
     return Path(shutil.copytree(correct / request.param, tmp_path / request.param))
 
 
+def found(contents: Contents) -> set[str]:
+    return {finding.name for finding in find_mistakes(contents).findings}
+
+
 def names(folder: Path) -> set[str]:
-    return {finding.name for finding in find_mistakes(read_contents(folder)).findings}
+    return found(read_contents(folder))
 
 
 def edit(folder: Path, change: Callable[[list[dict[str, Any]]], object], entries: str = "frames") -> None:
@@ -170,6 +177,27 @@ def test_one_file_as_two_pictures(capture: Path) -> None:
     content["frames"][1][key] = content["frames"][0][key]
     file.write_text(json.dumps(content))
     assert "duplicate-picture" in names(capture)
+
+
+def test_pictures_inside_one_file_are_different_ones(correct: Path, tmp_path: Path) -> None:
+    convert(correct / "vultus", tmp_path / "gagavatar", "gagavatar")
+    assert names(tmp_path / "gagavatar") == set()
+
+
+def test_one_frame_of_a_film_as_two_pictures(correct: Path) -> None:
+    contents = read_contents(correct / "plain")
+    film = Film(contents.shots[0].picture.path)
+    shots = [replace(shot, picture=FilmFrame(film, index)) for index, shot in enumerate(contents.shots)]
+    assert "duplicate-picture" not in found(replace(contents, shots=shots))
+    shots[4] = replace(shots[4], picture=FilmFrame(film, 7))
+    assert "duplicate-picture" in found(replace(contents, shots=shots))
+
+
+def test_alpha_channels_are_masks(correct: Path, tmp_path: Path) -> None:
+    insta = tmp_path / "insta"
+    convert(correct / "vultus", insta, "insta", cameras=[1])
+    assert inspect(insta).figures["masks"].startswith("alpha channels, in 3 of 3 pictures")
+    assert names(insta) == set()
 
 
 def test_missing_files(capture: Path) -> None:

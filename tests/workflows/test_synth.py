@@ -153,8 +153,13 @@ def test_every_layout_can_be_inspected(tmp_path: Path, layout: str) -> None:
     synthesize(tmp_path / "out", settings)
 
 
-@pytest.mark.parametrize("layout", ["gaussian-avatars", "insta", "x"])
-def test_layouts_that_cannot_be_written_are_refused(tmp_path: Path, layout: str) -> None:
-    with pytest.raises(VultusError):
+@pytest.mark.parametrize(
+    ("layout", "why"),
+    [("gaussian-avatars", "FLAME"), ("insta", "--cameras 1"), ("colmap", "--timesteps 1"), ("x", "not known")],
+)
+def test_layouts_that_cannot_be_written_are_refused_before_anything_is_drawn(
+    tmp_path: Path, layout: str, why: str
+) -> None:
+    with pytest.raises(VultusError, match=why):
         synthesize(tmp_path / "out", replace(SMALL, layout=layout))
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())

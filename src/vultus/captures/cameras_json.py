@@ -50,7 +50,7 @@ def read_plain(root: Path, head: HeadModel | None = None) -> Contents:
         raise VultusError(f'{path}: has no object "cameras" or no list "frames"')
     fps = real(content, "fps", str(path), FOREIGN_FPS)
     if not 0 < fps < 1e5:
-        raise VultusError(f"{path}: fps = {fps} is not a frame rate")
+        raise VultusError(f"{path}: fps = {fps!r} is not a frame rate")
     is_over_white = content.get("over_white", False)
     if not isinstance(is_over_white, bool):
         raise VultusError(f"{path}: over_white is not true or false")

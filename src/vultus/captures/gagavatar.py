@@ -40,6 +40,10 @@ class StoredPicture:
     name: str
     content: bytes | UInt8[np.ndarray, "H W 3"] = field(repr=False)
 
+    @property
+    def place(self) -> str:
+        return f"{self.name} in {self.path}"
+
     def read(self) -> Pixels:
         if isinstance(self.content, bytes):
             return decode_picture(self.content, f"{self.path}: {self.name}"), None

@@ -14,7 +14,6 @@ from torch import Tensor
 from vultus.captures.camera_mistakes import Aim, camera_mistakes
 from vultus.captures.contents import Contents, Shot
 from vultus.captures.findings import Finding, some
-from vultus.captures.pictures import FilmFrame
 from vultus.errors import VultusError
 from vultus.progress import Progress, counted, silent
 
@@ -26,10 +25,12 @@ _OUTSIDE, _INSIDE = 0.02, 0.5
 
 @dataclass(frozen=True)
 class Judgement:
-    """The mistakes found, how many pictures were decoded for that, and what the cameras look at (if that is known)."""
+    """The mistakes found, how many pictures were decoded for that, how many of these have an alpha channel and no other
+    mask, and what the cameras look at (if that is known)."""
 
     findings: tuple[Finding, ...]
     decoded: int
+    with_alpha: int
     aim: Aim | None
 
 
@@ -44,10 +45,10 @@ def find_mistakes(contents: Contents, *, pictures: int = 100, progress: Progress
     sizes, good = _sizes(there, progress)
     about_cameras, aim = camera_mistakes(contents)
     chosen = _spread(good, pictures)
-    unreadable, masks = _pixels(contents, chosen, aim if not about_cameras else None, progress)
+    unreadable, masks, with_alpha = _pixels(contents, chosen, aim if not about_cameras else None, progress)
     findings += [*_named("unreadable-image", sizes["unreadable-image"] + unreadable), *about_cameras]
     findings += [*_named("wrong-size", sizes["wrong-size"]), *_named("mask-mismatch", masks)]
-    return Judgement(tuple(findings), len(chosen), aim)
+    return Judgement(tuple(findings), len(chosen), with_alpha, aim)
 
 
 def _named(name: str, problems: Sequence[str]) -> list[Finding]:
@@ -64,14 +65,12 @@ def _duplicates(shots: Sequence[Shot]) -> list[Finding]:
     doubled = [f"timestep {t}, camera {c}" for (t, c), count in sorted(indices.items()) if count > 1]
     if doubled:
         findings.append(Finding("duplicate-index", f"named more than once: {some(doubled)}"))
-    stills = [shot for shot in shots if not isinstance(shot.picture, FilmFrame)]
-    keys: dict[str, set[tuple[int, int]]] = {}
-    for shot in stills:
-        keys.setdefault(str(shot.picture.path), set()).add((shot.timestep, shot.camera))
-    files = [path for path, views in sorted(keys.items()) if len(views) > 1]
-    # Frames of one film behind a correction are of one file and still different pictures.
-    if files and not all(path.endswith(".mp4") for path in files):
-        findings.append(Finding("duplicate-picture", f"one file is the picture of several views: {some(files)}"))
+    views: dict[str, set[tuple[int, int]]] = {}
+    for shot in shots:
+        views.setdefault(shot.picture.place, set()).add((shot.timestep, shot.camera))
+    places = [place for place, of in sorted(views.items()) if len(of) > 1]
+    if places:
+        findings.append(Finding("duplicate-picture", f"one picture is that of several views: {some(places)}"))
     return findings
 
 
@@ -133,20 +132,23 @@ def _spread(shots: Sequence[Shot], count: int) -> list[Shot]:
 
 def _pixels(
     contents: Contents, shots: Sequence[Shot], aim: Aim | None, progress: Progress
-) -> tuple[list[str], list[str]]:
-    """Pictures that cannot be decoded, and those that do not fit their masks."""
-    unreadable, stray, missed, seen = [], [], [], 0
+) -> tuple[list[str], list[str], int]:
+    """Pictures that cannot be decoded, those that do not fit their masks, and how many have only alpha for a mask."""
+    unreadable, stray, missed, seen, with_alpha = [], [], [], 0, 0
     for shot in counted(shots, "pictures", len(shots), progress):
         try:
-            color, _ = shot.picture.read()
-            mask = None if shot.mask is None else shot.mask.read()[0][..., 0] / 255.0
+            color, alpha = shot.picture.read()
+            stored = alpha if shot.mask is None else shot.mask.read()[0]
         except VultusError as error:
             unreadable.append(str(error))
             continue
-        if mask is None or mask.shape != color.shape[:2]:
+        if stored is None or stored.shape[:2] != color.shape[:2]:
             continue
-        where = str(shot.mask.path) if shot.mask is not None else ""
-        if contents.over_white and _stray(color / 255.0, mask) > _MAX_STRAY:
+        mask = stored[..., 0] / 255.0
+        with_alpha += shot.mask is None
+        where = str((shot.mask or shot.picture).path)
+        # What an alpha channel hides may have any colour.
+        if shot.mask is not None and contents.over_white and _stray(color / 255.0, mask) > _MAX_STRAY:
             stray.append(where)
         value = None if aim is None else _at(mask, shot, aim.target(shot.timestep))
         if value is not None:
@@ -164,7 +166,7 @@ def _pixels(
     # One head turned out of its picture is no mistake; most masks without the head are.
     if seen and len(missed) > 0.5 * seen:
         problems.append(f"{len(missed)} of {seen} masks leave out the head; they may be inverted: {some(missed)}")
-    return unreadable, problems
+    return unreadable, problems, with_alpha
 
 
 def _stray(color: np.ndarray, mask: np.ndarray) -> float:

@@ -50,7 +50,7 @@ def read_native(root: Path, head: HeadModel | None = None) -> Contents:
         )
     fps = about.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < MAX_FPS:
-        raise VultusError(f"{path}: fps = {str(fps)[:40]} is not a frame rate")
+        raise VultusError(f"{path}: fps = {repr(fps)[:40]} is not a frame rate")
     frames = read_frames(root)
     return Contents(
         root=root,

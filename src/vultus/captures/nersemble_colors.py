@@ -29,6 +29,10 @@ class Corrected:
     def path(self) -> Path:
         return self.source.path
 
+    @property
+    def place(self) -> str:
+        return self.source.place
+
     def read(self) -> Pixels:
         color, alpha = self.source.read()
         return to_uint8(self.correction(to_float(color)).clamp(0, 1)), alpha

@@ -25,6 +25,11 @@ class Picture(Protocol):
         """The file they come from."""
         ...
 
+    @property
+    def place(self) -> str:
+        """Where they are, to tell pictures of one file apart: two views with the same one show the same picture."""
+        ...
+
     def read(self) -> Pixels:
         """Colours, and alpha if there is any. Raises VultusError: missing or damaged."""
         ...
@@ -51,6 +56,10 @@ class ImageFile:
 
     path: Path
 
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
     def read(self) -> Pixels:
         return read_image_and_alpha(self.path)
 
@@ -75,6 +84,10 @@ class Undistorted:
     @property
     def path(self) -> Path:
         return self.source.path
+
+    @property
+    def place(self) -> str:
+        return self.source.place
 
     def read(self) -> Pixels:
         color, alpha = self.source.read()
@@ -122,6 +135,10 @@ class FilmFrame:
     @property
     def path(self) -> Path:
         return self.film.path
+
+    @property
+    def place(self) -> str:
+        return f"frame {self.index} of {self.path}"
 
     def read(self) -> Pixels:
         return self.film.frame(self.index), None

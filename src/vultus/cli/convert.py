@@ -48,7 +48,7 @@ def convert(
         input: Folder of the capture.
         output: New or empty folder.
         layout: What to write.
-        head: Head model of the capture's parameters: path of a FLAME model file or folder; default: the built-in one.
+        head: Head model of the capture's parameters: path of a model file or folder; default: the built-in one.
         cameras: Take only these cameras (by index); default: all.
         timesteps: Take only these instants; default: all.
         size: Side in pixels of the square pictures of gaussian-head-avatar.

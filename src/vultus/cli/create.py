@@ -36,7 +36,7 @@ def create(
         preset: How to train; auto takes photo or monocular by what INPUT is.
         steps: Training steps; default: the preset's.
         size: Side of the square head crop in pixels.
-        head: Head model: builtin, or the path of a FLAME model file or folder.
+        head: Head model: builtin, or the path of a model file or folder.
         face: Which person to follow where there are several, counted from 0, the largest first.
         seed: Seed of everything random; the same seed gives the same avatar on the same machine.
         method: rigged trains an avatar of its own; oneshot asks a trained network, in one forward pass per photo.

@@ -28,7 +28,7 @@ def export(
     Args:
         avatar: Folder of the avatar.
         output: File to write; the end of its name says the format.
-        head: Head model the avatar was made with: path of a FLAME model file or folder; default: the built-in one.
+        head: Head model the avatar was made with: path of a model file or folder; default: the built-in one.
         driver: Whose pose it takes, as for `vultus animate` (motion.npz, builtin:expressions, a photo ...); default:
             the person at rest.
         at: Seconds from the driver's start.

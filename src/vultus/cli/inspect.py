@@ -25,7 +25,7 @@ def inspect(
         path: Folder of a capture of any layout; or another file, of which it is only said what it is.
         output: Folder for cameras_top.png, cameras_side.png, overlay.png (where there are head parameters) and
             inspection.json; default: nothing is drawn.
-        head: Head model of the capture's parameters: path of a FLAME model file or folder; default: the built-in one.
+        head: Head model of the capture's parameters: path of a model file or folder; default: the built-in one.
         pictures: How many pictures are decoded, evenly spread; 0: all. The headers of all are read.
     """
     from vultus.cli.terminal import progress_bars

@@ -33,7 +33,7 @@ def track(
         input: A photo or a video showing one face, or the folder of a capture by several calibrated cameras.
         output: Folder of the capture.
         size: Side of the square head crop in pixels.
-        head: Head model: builtin, or the path of a FLAME model file or folder.
+        head: Head model: builtin, or the path of a model file or folder.
         face: Which person to follow where there are several, counted from 0, the largest first.
         first: First frame of a video (timestep of a capture) to use, counted from 0.
         last: Last frame of a video (timestep of a capture) to use; default: its end.

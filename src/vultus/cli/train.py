@@ -47,7 +47,7 @@ def train(
             pictures in an LMDB.
         capture: Folder of the capture.
         output: Folder of the run.
-        head: Head model the capture was made with: path of a FLAME model file or folder; default: the built-in one.
+        head: Head model the capture was made with: path of a model file or folder; default: the built-in one.
         preset: photo, monocular or fast (one picture, one camera, several; default: what fits the capture), or paper
             (the published method: 600,000 steps, made for a GPU). oneshot: small (default; can be trained without a
             GPU) or paper.

@@ -19,7 +19,7 @@ def view(
 
     Args:
         avatar: Folder of the avatar (the one with avatar.json).
-        head: Head model the avatar was made with: path of a FLAME model file or folder; default: the built-in one.
+        head: Head model the avatar was made with: path of a model file or folder; default: the built-in one.
         port: Port to listen on; 0 takes any free one.
         host: Address to listen on; the default can be reached from this machine only.
     """

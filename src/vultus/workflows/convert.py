@@ -67,7 +67,11 @@ def convert(
 
 
 def _part(capture: Capture, cameras: Collection[int] | None, timesteps: Collection[int] | None) -> Capture:
-    """The capture with the pictures of these cameras and instants only (None: all)."""
+    """The capture with the pictures of these cameras and instants only (None: all).
+
+    Where nothing is left to train on, what was held out for validation, else for testing too, is no longer: one camera
+    that was held out among many is not held out alone.
+    """
     wanted = {"camera": cameras, "timestep": timesteps}
     views = capture.views
     for kind, numbers in wanted.items():
@@ -75,7 +79,13 @@ def _part(capture: Capture, cameras: Collection[int] | None, timesteps: Collecti
             views = tuple(view for view in views if getattr(view, kind) in set(numbers))
             if missing := set(numbers) - {getattr(view, kind) for view in views}:
                 raise VultusError(f"{capture.root}: has no picture of {kind} {min(missing)}")
-    return replace(capture, views=views, val=capture.val & set(views), test=capture.test & set(views))
+    chosen = frozenset(views)
+    val, test = capture.val & chosen, capture.test & chosen
+    if chosen <= val | test:
+        val = frozenset()
+    if chosen <= test:
+        test = frozenset()
+    return replace(capture, views=views, val=val, test=test)
 
 
 def _refuse_within(source: Path, output: Path) -> None:

@@ -33,7 +33,7 @@ class CreateSettings:
     size: int = 512
     """Side of the square head crop, pixels."""
     head: str = "builtin"
-    """Head model: builtin, or the path of a FLAME model file or folder."""
+    """Head model: builtin, or the path of a model file or folder."""
     face: int = 0
     """Which person to follow where there are several, the largest and most persistent first."""
     seed: int = 0

@@ -112,7 +112,7 @@ def _figures(contents: Contents, judgement: Judgement) -> dict[str, str]:
         "cameras": str(len(cameras)),
         "timesteps": f"{len(timesteps)}, from {min(timesteps)} to {max(timesteps)}, {contents.fps:g} per second",
         "sizes": ", ".join(f"{width}x{height}" for width, height in sizes[:4]) + (" ..." if len(sizes) > 4 else ""),
-        "masks": "all" if masks == len(shots) else "none" if masks == 0 else f"{masks} of {len(shots)} pictures",
+        "masks": _masks(masks, len(shots), judgement),
         "split": "{} train, {} val, {} test".format(*splits),
     }
     if motion is None:
@@ -121,6 +121,14 @@ def _figures(contents: Contents, judgement: Judgement) -> dict[str, str]:
         found = int(motion.valid.sum())
         figures["head"] = f"{contents.head_name}, found at {found} of {len(motion)} instants"
     return figures
+
+
+def _masks(masks: int, pictures: int, judgement: Judgement) -> str:
+    if masks == pictures:
+        return "all"
+    if judgement.with_alpha:
+        return f"alpha channels, in {judgement.with_alpha} of {judgement.decoded} pictures; {masks} files"
+    return "none" if masks == 0 else f"{masks} of {pictures} pictures"
 
 
 def _drawn(

@@ -121,6 +121,8 @@ def _check(settings: SynthSettings, head: SkinnedHead) -> None:
         raise VultusError(f"the layout {settings.layout!r} is not known; choose {', '.join(layouts)}")
     if settings.layout == "insta" and settings.cameras > 1:
         raise VultusError(f"the layout insta holds one camera, not {settings.cameras}; give --cameras 1")
+    if settings.layout == "colmap" and settings.timesteps > 1:
+        raise VultusError(f"the layout colmap knows one instant, not {settings.timesteps}; give --timesteps 1")
     if settings.layout == "gaussian-avatars" and not is_flame(head):
         raise VultusError(
             f"the layout gaussian-avatars holds FLAME parameters, and {head.name} is not FLAME; give a FLAME model "
