@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vultus.networks.convolution import convolved
 from vultus.networks.modulated import SLOPE, ModulatedConv, StyledConv, ToRgb, scaled
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class FastStyleUNet:
         else:
             x = x * scale[:, None, None]
         if rows is None:
-            out = nn.functional.conv2d(x, weight, None if gain is not None else bias, padding=1)
+            out = convolved(x, weight, None if gain is not None else bias)
         else:
             noise = rows.of(noise)
             out = _rows_convolved(x, weight, None if gain is not None else bias, rows)
@@ -167,7 +168,7 @@ class FastStyleUNet:
         return nn.functional.conv2d(x, modulated.weight * scale[:, None, None], layer.bias.flatten())
 
     def _conv(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, self._weights[layer], layer.bias, padding=layer.padding)  # pyright: ignore
+        return convolved(x, self._weights[layer], layer.bias, layer.padding)  # pyright: ignore
 
     def _conv_rows(self, layer: nn.Conv2d, x: Tensor, rows: _Rows) -> Tensor:
         return _rows_convolved(x, self._weights[layer], layer.bias, rows)
@@ -199,7 +200,7 @@ def _rows_convolved(x: Tensor, weight: Tensor, bias: Tensor | None, rows: _Rows)
     above, below = int(rows.first == 0), int(rows.end == rows.size)
     if above or below:
         x = nn.functional.pad(x, (0, 0, above, below))
-    return nn.functional.conv2d(x, weight, bias, padding=(0, 1))
+    return convolved(x, weight, bias, (0, 1))
 
 
 def _activated(x: Tensor) -> Tensor:

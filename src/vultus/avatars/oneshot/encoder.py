@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vultus.avatars.oneshot.options import Architecture
+from vultus.networks.convolution import Conv3x3
 from vultus.networks.feature_distance import imagenet_normalized
 from vultus.networks.vit import VisionTransformer
 
@@ -30,9 +31,9 @@ class ImageEncoder(nn.Module):
                 nn.Conv2d(levels[3], levels[3], 3, stride=2, padding=1),
             ]
         )
-        self.layer_rn = nn.ModuleList(nn.Conv2d(level + 3, features, 3, padding=1, bias=False) for level in levels)
+        self.layer_rn = nn.ModuleList(Conv3x3(level + 3, features, bias=False) for level in levels)
         self.refinenet = nn.ModuleList(_FusionBlock(features) for _ in levels)
-        self.output_conv = nn.Conv2d(features, features, 3, padding=1)
+        self.output_conv = Conv3x3(features, features)
 
     def forward(
         self, image: Float[Tensor, "B 3 S T"], size: int | None = None
@@ -82,17 +83,18 @@ class _FusionBlock(nn.Module):
     def forward(self, x: Tensor, lateral: Tensor | None, size: Sequence[int]) -> Tensor:
         if lateral is not None:
             x = x + self.resConfUnit1(lateral)
-        return self.out_conv(_resized(self.resConfUnit2(x), size))
+        # Enlarging last is the same, because both are linear, and has fewer pixels to convolve.
+        return _resized(self.out_conv(self.resConfUnit2(x)), size)
 
 
 class _ResidualUnit(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
-        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv1 = Conv3x3(features, features)
+        self.conv2 = Conv3x3(features, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(self.conv1(x.relu()).relu())
+        return self.conv2(self.conv1(x.relu()).relu_()).add_(x)
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vultus.avatars.oneshot.options import Architecture
+from vultus.networks.convolution import Conv3x3, convolved
 
 HARMONICS = 4
 """Octaves of the direction embedding."""
@@ -69,12 +70,12 @@ class ConvGSGenerator(nn.Module):
         self.architecture = architecture
         width, out = architecture.hidden, architecture.channels + 9
         self.gaussian_conv = nn.Sequential(
-            nn.Conv2d(architecture.features + DIRECTION, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
+            Conv3x3(architecture.features + DIRECTION, width),
+            nn.ReLU(inplace=True),
+            Conv3x3(width, width),
+            nn.ReLU(inplace=True),
+            Conv3x3(width, width),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, out, 1),
         )
 
@@ -85,8 +86,10 @@ class ConvGSGenerator(nn.Module):
         start: Float[Tensor, "B 3 H W"] | None = None,
     ) -> Attributes:
         """start: added to red, green and blue before their sigmoid (see `Architecture.shortcuts`)."""
-        spread = direction[..., None, None].to(plane).expand(-1, -1, *plane.shape[-2:])
-        raw = self.gaussian_conv(torch.cat([plane, spread], dim=1)).float()
+        x = self._first(plane, direction.to(plane))
+        for layer in self.gaussian_conv[1:]:
+            x = layer(x)
+        raw = x.float()
         colors, opacities, scales, rotations, lifts = raw.split([self.architecture.channels, 1, 3, 4, 1], dim=1)
         if self.architecture.quirks.lifted_colors == "first_columns":
             colors = torch.cat([colors[..., :3].sigmoid(), colors[..., 3:]], dim=-1)
@@ -100,6 +103,23 @@ class ConvGSGenerator(nn.Module):
             rotations=_rows(nn.functional.normalize(rotations, dim=1)),
             lifts=_rows(lifts.sigmoid()),
         )
+
+    def _first(self, plane: Float[Tensor, "B C H W"], direction: Float[Tensor, "B 27"]) -> Float[Tensor, "B O H W"]:
+        """The first layer. Of the direction, which is the same everywhere, it makes one number per channel, others
+        along the plane's edges, where a part of it is beyond them: those of a plane of 3 x 3 cells."""
+        layer = self.gaussian_conv[0]
+        assert isinstance(layer, Conv3x3)
+        features, directed = layer.weight.split([plane.shape[1], direction.shape[1]], dim=1)
+        cells = direction[..., None, None].expand(-1, -1, 3, 3)
+        spread = nn.functional.conv2d(cells, directed, layer.bias, padding=1)
+        rows, columns = (1 + _side(length, plane.device) for length in plane.shape[-2:])
+        return convolved(plane, features).add_(spread[:, :, rows[:, None], columns])
+
+
+def _side(length: int, device: torch.device) -> Int[Tensor, "length"]:
+    """-1 for the first of so many cells, 1 for the last, 0 for those between them."""
+    place = torch.arange(length, device=device)
+    return (place == length - 1).long() - (place == 0).long()
 
 
 def _rows(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B H*W C"]:
