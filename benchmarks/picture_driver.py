@@ -53,6 +53,7 @@ FACES = {
 }
 """Expressions, and what they are about."""
 MOVED_METRES = 0.001
+BOX = torch.tensor([0.2, 0.15, 0.8, 0.85])
 SHOWN = 3
 
 
@@ -96,15 +97,19 @@ def compared(
     for number in range(people):
         acting, worn = (faces_of(2 * number + k, head, size, poses) for k in (0, 1))
         start = worn["rest"]
-        record = record_of(head, start.params, start.camera, torch.tensor([0.2, 0.15, 0.8, 0.85]))
+        record = record_of(head, start.params, start.camera, BOX)
         avatar = model.reconstruct(
             start.picture, torch.from_numpy(record.transform_matrix.copy()), without_pose(head, start.params), head
         )
         figures, rows = {}, []
         for name, regions in FACES.items():
             truth = worn[name]
+            shown = acting[name]
             with torch.no_grad():
-                moved = driver.displacements(driver(acting[name].picture.movedim(-1, 0)[None]))[0] / UNITS
+                taken = torch.from_numpy(record_of(head, shown.params, shown.camera, BOX).transform_matrix.copy())
+                person = head_vertices(head, shown.rest)[None] * UNITS
+                code = driver(shown.picture.movedim(-1, 0)[None], person, taken[None])
+                moved = driver.displacements(code)[0] / UNITS
                 still = head_vertices(head, truth.rest)
                 true = head_vertices(head, truth.params) - still
                 about = torch.cat([head.regions[region] for region in regions])

@@ -6,20 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oneshot_samples import TINY, person
+from oneshot_samples import TINY, person, transform
 from test_oneshot_training import SETTINGS, drawn_frames
 
 from vultus.animation import Driver, retarget_motion
-from vultus.avatars.oneshot import load_model, picture_motion
+from vultus.avatars.oneshot import load_model, picture_motion, save_model
 from vultus.avatars.oneshot.frames import collate
+from vultus.avatars.oneshot.geometry import transform_to_camera
 from vultus.avatars.oneshot.head_space import head_vertices
 from vultus.avatars.oneshot.options import CLEAN, UNITS, Architecture
 from vultus.avatars.oneshot.picture_driver import PictureDriver
 from vultus.avatars.oneshot.settings import preset
-from vultus.avatars.oneshot.task import OneShotTask, driven_vertices, measure
+from vultus.avatars.oneshot.task import OneShotTask
 from vultus.avatars.oneshot.train import new_model, train
 from vultus.errors import VultusError
 from vultus.heads.builtin import load_builtin
+from vultus.meshes import rasterize_mesh
 from vultus.motion import Motion, retarget
 from vultus.training import step_generator
 from vultus.workflows.train_oneshot import pictured
@@ -34,17 +36,21 @@ def frames():
 
 
 @pytest.fixture
-def driver():
+def driver(frames):
     """With weights that move vertices by millimetres, so that pictures matter."""
     torch.manual_seed(4)
     driver = PictureDriver(ARCHITECTURE)
+    driver.begin(frames, torch.Generator().manual_seed(4))
     torch.nn.init.normal_(driver.shapes, std=0.05)
     return driver
 
 
 def test_the_encoder_learns_where_vertices_are(frames):
     settings = replace(PICTURED, steps=60, rate=1e-2)
-    task = OneShotTask(new_model(settings), frames, settings)
+    model = new_model(settings)
+    assert model.picture_driver is not None
+    model.picture_driver.begin(frames, torch.Generator().manual_seed(0))
+    task = OneShotTask(model, frames, settings)
     errors = []
     for step in range(1, 61):
         loss, figures = task.loss(step, step_generator(1, step))
@@ -55,18 +61,45 @@ def test_the_encoder_learns_where_vertices_are(frames):
     assert sum(errors[-10:]) < 0.5 * sum(errors[:3]) / 3 * 10
 
 
-def test_colours_of_driving_pictures_change_in_training_only(frames):
-    model = new_model(PICTURED)
-    assert model.picture_driver is not None
-    torch.nn.init.normal_(model.picture_driver.shapes, std=0.05)
+def test_the_code_does_not_know_colours_of_skin_and_light(frames):
+    """Gains of red, green and blue change nothing, other pictures do."""
+    driver = PictureDriver(ARCHITECTURE)
+    driver.begin(frames, torch.Generator().manual_seed(0))
     batch = collate(frames, [(0, 1), (3, 5)], 32, 32)
     with torch.no_grad():
-        one, other = (driven_vertices(model, batch, step_generator(0, step)) for step in (1, 2))
-        assert not torch.equal(one, other)
-        assert torch.equal(driven_vertices(model, batch), driven_vertices(model, batch))
-    plain = new_model(SETTINGS)
-    assert driven_vertices(plain, batch) is batch.vertices
-    assert measure(model, frames) != measure(plain, frames)
+        pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+        code = driver(pictures, batch.rest, batch.transform)
+        tinted = driver(pictures * torch.tensor([0.5, 0.7, 0.9])[:, None, None], batch.rest, batch.transform)
+    assert float((code - tinted).norm(dim=-1).max()) < 0.2 * float((code[0] - code[1]).norm())
+
+
+@pytest.mark.parametrize(("seed", "yaw"), [(1, 0.0), (2, 0.0), (2, 0.35), (3, -0.35)])
+def test_faces_are_laid_out_from_the_front(head, frames, seed, yaw):
+    """A picture that shows where on the head it is comes out the same for every person and from every side."""
+    driver = PictureDriver(ARCHITECTURE)
+    driver.begin(frames, torch.Generator())
+    rest, view = head_vertices(head, person(head, seed)), transform(yaw)
+    place = ((head.template - head.template.amin(0)) / (head.template.amax(0) - head.template.amin(0))).clamp(0, 1)
+    shown = rasterize_mesh(rest, head.faces, transform_to_camera(view, 192))
+    picture = (place[head.faces[shown.face_ids.clamp(min=0)]] * shown.barycentric[..., None]).sum(-2)
+    front = driver.from_the_front(picture.movedim(-1, 0)[None], rest[None] * UNITS, view[None])[0]
+    middle = head.regions["lips"] if yaw else head.regions["face"]
+    wanted = (place[driver.corners] * driver.shares[..., None]).sum(-2).movedim(-1, 0)
+    within = torch.isin(driver.corners, middle).all(-1) & (driver.shares.sum(-1) > 0)
+    assert int(within.sum()) > 50
+    assert float((front - wanted).abs().amax(0)[within].quantile(0.8)) < 0.02
+
+
+def test_the_driver_begins_with_what_the_head_model_does(frames):
+    """Every displacement of the frames is a mixture of the first shapes."""
+    driver = PictureDriver(ARCHITECTURE)
+    driver.begin(frames, torch.Generator().manual_seed(0))
+    batch = collate(frames, [(0, 1), (3, 5)], 32, 32)
+    moved = (batch.vertices - batch.rest).flatten(1)
+    shapes = driver.shapes.detach()[:6]
+    left = moved - torch.linalg.lstsq(shapes.T, moved.T).solution.T @ shapes
+    assert float(moved.norm()) > 0.1
+    assert float(left.norm()) < 0.01 * float(moved.norm())
 
 
 def test_rest_is_without_expression(frames):
@@ -88,6 +121,10 @@ def test_networks_with_and_without_a_picture_driver(frames, tmp_path):
     assert preset("small", vertices=5, picture_code=32).architecture.picture_code == 32
     with pytest.raises(VultusError, match="picture_code"):
         Architecture(picture_code=-1)
+    model.picture_driver.corners[5, 5, 1] = 7642
+    save_model(model, tmp_path / "damaged.safetensors", about)
+    with pytest.raises(VultusError, match=r"damaged.*corners"):
+        load_model(tmp_path / "damaged.safetensors")
 
 
 def test_a_motion_of_pictures(head, clip, driver):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -83,10 +83,22 @@ class MemoryFrames:
         return self.frames[index]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Sources and what they are to become. Images NCHW in [0, 1]; vertices, and those of the same people at rest, in
+class Targets(NamedTuple):
+    """Pictures and what is known of them. Images NCHW in [0, 1]; vertices, and those of the same people at rest, in
     native units."""
+
+    target: Float[Tensor, "B 3 T T"]
+    vertices: Float[Tensor, "B V 3"]
+    transform: Float[Tensor, "B 3 4"]
+    box: Float[Tensor, "B 4"]
+    rest: Float[Tensor, "B V 3"]
+
+    def to(self, device: torch.device | str) -> Targets:
+        return Targets(*(value.to(device) for value in self))
+
+
+class Batch(NamedTuple):
+    """Sources, and the `Targets` that they are to become."""
 
     source: Float[Tensor, "B 3 S S"]
     source_transform: Float[Tensor, "B 3 4"]
@@ -97,7 +109,7 @@ class Batch:
     rest: Float[Tensor, "B V 3"]
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
+        return Batch(*(value.to(device) for value in self))
 
 
 def training_pairs(
@@ -134,20 +146,20 @@ def held_out_pairs(clips: Sequence[Sequence[int]], *, crossed: bool = False) -> 
 
 def collate(frames: Frames, pairs: Sequence[tuple[int, int]], source_size: int, image_size: int) -> Batch:
     """The tensors of pairs of frames; pictures are resampled to the network's sizes where they have others."""
-    sources, targets = ([frames.frame(pair[side]) for pair in pairs] for side in (0, 1))
+    sources = [frames.frame(source) for source, _ in pairs]
+    targets = collate_targets(frames, [target for _, target in pairs], image_size)
+    return Batch(_pictures(sources, source_size), torch.stack([frame.transform for frame in sources]), *targets)
+
+
+def collate_targets(frames: Frames, numbers: Sequence[int], size: int) -> Targets:
+    """The tensors of frames that are only looked at."""
+    found = [frames.frame(number) for number in numbers]
     head = require_skinned(frames.head)
     with torch.no_grad():
-        vertices = torch.stack([head_vertices(head, frame.params) for frame in targets]) * UNITS
-        rest = torch.stack([head_vertices(head, at_rest(head, frame.params)) for frame in targets]) * UNITS
-    return Batch(
-        source=_pictures(sources, source_size),
-        source_transform=torch.stack([frame.transform for frame in sources]),
-        target=_pictures(targets, image_size),
-        vertices=vertices,
-        transform=torch.stack([frame.transform for frame in targets]),
-        box=torch.stack([frame.box for frame in targets]),
-        rest=rest,
-    )
+        vertices = torch.stack([head_vertices(head, frame.params) for frame in found]) * UNITS
+        rest = torch.stack([head_vertices(head, at_rest(head, frame.params)) for frame in found]) * UNITS
+    transforms, boxes = (torch.stack([getattr(frame, name) for frame in found]) for name in ("transform", "box"))
+    return Targets(_pictures(found, size), vertices, transforms, boxes, rest)
 
 
 def _pictures(frames: Sequence[FrameLike], size: int) -> Float[Tensor, "B 3 size size"]:

@@ -115,11 +115,14 @@ class OneShotModel(nn.Module):
         camera = metres_to_native(transform_to_camera(transform, self.architecture.image_size))
         return draw(splats, vertices, camera, self.upsampler, self.architecture, generator, self.precision)
 
-    def driven(self, picture: Float[Tensor, "B 3 S T"], rest: Float[Tensor, "B V 3"]) -> Float[Tensor, "B V 3"]:
-        """The head model's vertices where driving pictures want them, from those at rest; native units."""
+    def driven(
+        self, picture: Float[Tensor, "B 3 T T"], transform: Float[Tensor, "B 3 4"], rest: Float[Tensor, "B V 3"]
+    ) -> Float[Tensor, "B V 3"]:
+        """The head model's vertices where driving pictures (taken by native cameras) want them, from those at rest;
+        native units."""
         assert self.picture_driver is not None
         with autocast(picture.device, self.precision):
-            code = self.picture_driver(picture)
+            code = self.picture_driver(picture, rest, transform)
         return rest + self.picture_driver.displacements(code.float())
 
     def forward(

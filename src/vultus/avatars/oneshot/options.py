@@ -11,8 +11,6 @@ from vultus.splats import INRIA, RasterSettings
 
 UNITS = 5.0
 """The network's length unit is 1/5 m: the published one calls head models in metres times five."""
-DRIVER_SIZE = 128
-"""Side of the picture that a picture driver looks at."""
 FOCAL = 12.0
 """Focal length of its pictures in units of half the image's side."""
 

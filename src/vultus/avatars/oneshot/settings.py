@@ -33,6 +33,7 @@ class OneShotSettings:
     `last_rate` times itself; times `slow_rate` for the style network. betas: of Adam. train_vit: learn the vision
     transformer, too; otherwise it stays as it is (DINOv2). warm_up: steps over which the rate rises from nothing.
     lifted_vertices: how many of the head model's vertices, drawn at every step, the lifting loss compares; 0: all.
+    driver_pictures: how many more pictures a picture driver, if there is one, sees at every step.
     average: of the weights, the share that each step leaves of the mean so far, whose weights are what training gives;
     0: the last step's weights, as published. noise: in the neural renderer, drawn at every step as
     published or the stored one. precision: of the networks.
@@ -51,6 +52,7 @@ class OneShotSettings:
     warm_up: int = 0
     average: float = 0.0
     lifted_vertices: int = 0
+    driver_pictures: int = 8
     weights: LossWeights = field(default_factory=LossWeights)
     noise: Literal["drawn", "stored"] = "drawn"
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -9,7 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.avatars.oneshot.frames import Batch, Frames, collate, held_out_pairs, training_pairs
+from vultus.avatars.oneshot.frames import (
+    Batch,
+    Frames,
+    Targets,
+    collate,
+    collate_targets,
+    held_out_pairs,
+    training_pairs,
+)
 from vultus.avatars.oneshot.losses import box_crops, box_loss, expanded_box, image_loss, lifting_loss, pixel_box
 from vultus.avatars.oneshot.model import Drawn, OneShotModel
 from vultus.avatars.oneshot.settings import OneShotSettings
@@ -23,8 +31,6 @@ _LATEST = "latest."
 """Weights of the last step in checkpoints, beside the averaged ones."""
 _VALIDATED = 16
 """Pairs that are looked at while training, as published."""
-_GAINS = (0.6, 1.4)
-"""Of red, green and blue of driving pictures, while training."""
 _GRAY = (0.299, 0.587, 0.114)
 
 
@@ -57,6 +63,7 @@ class OneShotTask:
         model.precision = torch.bfloat16 if settings.precision == "bfloat16" else None
         model.base_model.dino_model.requires_grad_(settings.train_vit)
         self._device = model.head_base.device
+        self._numbers = [number for clip in frames.clips for number in clip]
         named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
         self._trained = [value for _, value in named]
         slow = [value for name, value in named if any(part in name for part in _SLOW)]
@@ -85,15 +92,24 @@ class OneShotTask:
         noise = None
         if settings.noise == "drawn":
             noise = step_generator(settings.seed, step, rank() + 1, device=self._device)
-        vertices = driven_vertices(self.model, batch, generator)
+        vertices = driven_vertices(self.model, batch)
         drawn, lifted = self.model(batch.source, batch.source_transform, vertices, batch.transform, noise)
         terms = self._terms(drawn, lifted, batch, generator)
-        if vertices is not batch.vertices and settings.weights.driver:
-            terms["driver"] = settings.weights.driver * (vertices - batch.vertices).abs().mean()
+        if self.model.picture_driver is not None and settings.weights.driver:
+            more = self._looked_at(generator)
+            apart = [vertices - batch.vertices, driven_vertices(self.model, more) - more.vertices]
+            terms["driver"] = settings.weights.driver * torch.cat(apart).abs().mean()
         with torch.no_grad():
             quality = float(psnr(drawn.fine.clamp(0, 1).movedim(1, -1), batch.target.movedim(1, -1)).mean())
         figures = {name: float(term.detach()) for name, term in terms.items()}
         return torch.stack(list(terms.values())).sum(), {**figures, "psnr": quality, **self._measured}
+
+    def _looked_at(self, generator: torch.Generator) -> Targets:
+        """Frames from which only the picture driver learns: it needs more of them than can be drawn."""
+        count = max(self.settings.driver_pictures, world_size())
+        numbers = torch.randint(len(self._numbers), (count,), generator=generator)
+        chosen = [self._numbers[number] for number in numbers.tolist()][rank() :: world_size()]
+        return collate_targets(self._frames, chosen, self.settings.architecture.image_size).to(self._device)
 
     def _terms(
         self, drawn: Drawn, lifted: Float[Tensor, "B P 3"], batch: Batch, generator: torch.Generator
@@ -157,18 +173,12 @@ class OneShotTask:
         }
 
 
-def driven_vertices(
-    model: OneShotModel, batch: Batch, generator: torch.Generator | None = None
-) -> Float[Tensor, "B V 3"]:
+def driven_vertices(model: OneShotModel, batch: Batch | Targets) -> Float[Tensor, "B V 3"]:
     """The targets' vertices: the head model's, or where the network has a picture driver, what it makes of the targets'
-    pictures. With `generator` their colours change at random first, so that skin and light say nothing."""
+    pictures."""
     if model.picture_driver is None:
         return batch.vertices
-    picture = batch.target
-    if generator is not None:
-        gain = torch.rand(len(picture), 3, 1, 1, generator=generator) * (_GAINS[1] - _GAINS[0]) + _GAINS[0]
-        picture = (picture * gain.to(picture)).clamp(0, 1)
-    return model.driven(picture, batch.rest)
+    return model.driven(batch.target, batch.transform, batch.rest)
 
 
 def measure(

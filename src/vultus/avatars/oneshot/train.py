@@ -60,6 +60,8 @@ def train(
             "(dinov2_vitb14_pretrain.pth): --dinov2 FILE on the command line"
         )
     model = new_model(settings, start_from)
+    if model.picture_driver is not None and (start_from is None or start_from.picture_driver is None):
+        model.picture_driver.begin(frames, torch.Generator().manual_seed(settings.seed))
     if dinov2 is not None:
         load_dinov2(model, dinov2)
     networks = None
@@ -90,6 +92,7 @@ def train(
                 "precision": settings.precision,
                 "head": frames.head.fingerprint,
                 "data": frames.name,
+                **({"driver_pictures": settings.driver_pictures} if settings.architecture.picture_code else {}),
                 **({} if start_from is None else {"start": tensors_fingerprint(start_from.state_dict())}),
             },
         )

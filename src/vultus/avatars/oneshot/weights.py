@@ -59,7 +59,16 @@ def load_model(path: str | Path) -> tuple[OneShotModel, About]:
         tensors = read_tensors(path)
     with torch.device("meta"):
         model = OneShotModel(about.architecture)
-    return fill(model, tensors, path).eval(), about
+    model = fill(model, tensors, path).eval()
+    driver = model.picture_driver
+    if (
+        driver is not None
+        and not 0 <= int(driver.corners.min()) <= int(driver.corners.max()) < about.architecture.vertices
+    ):
+        raise VultusError(
+            f"{path}: picture_driver.corners names vertices that the head model lacks; the file is damaged"
+        )
+    return model, about
 
 
 def save_model(model: OneShotModel, path: str | Path, about: About) -> None:
@@ -103,7 +112,7 @@ def fill(module: Net, tensors: Mapping[str, Tensor], where: Path) -> Net:
     """
     _check(module, tensors, where)
     module = module.to_empty(device="cpu")
-    module.load_state_dict({name: value.detach().float() for name, value in tensors.items()})
+    module.load_state_dict({name: value.detach() for name, value in tensors.items()})
     return module
 
 
@@ -113,7 +122,7 @@ def _check(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> Non
         found = tensors.get(name)
         if found is None:
             raise VultusError(f"{where}: has no tensor {name}; it is another network, or damaged")
-        if found.shape != value.shape or not found.is_floating_point():
+        if found.shape != value.shape or found.is_floating_point() != value.is_floating_point():
             raise VultusError(
                 f"{where}: {name} has shape {tuple(found.shape)} ({found.dtype}) instead of {tuple(value.shape)}; "
                 "it is another network, or damaged"
