@@ -8,7 +8,7 @@ from mesh_shapes import CUBE, CUBE_FACES, random_camera, random_mesh, sphere
 from silhouette_reference import antialias_by_loops
 
 from vultus.cameras import Camera, look_at
-from vultus.meshes import antialias, barycentric_at, face_neighbors, interpolate, rasterize_mesh
+from vultus.meshes import antialias, barycentric_at, face_neighbors, interpolate, outline_edges, rasterize_mesh
 from vultus.meshes.antialias import BORDER, MANY
 
 
@@ -203,3 +203,24 @@ def test_neighbors_of_faces():
     assert face_neighbors(fan).tolist() == [
         [4, BORDER, MANY], [BORDER, BORDER, MANY], [BORDER, BORDER, MANY], [BORDER] * 3, [BORDER, BORDER, 0]
     ]  # fmt: skip
+
+
+def test_points_of_an_outline_lie_on_it_and_nowhere_else() -> None:
+    vertices, faces = sphere()
+    camera = Camera.from_focal(200.0, 128, 128, look_at(torch.tensor([0.3, 0.2, 4.0]), torch.zeros(3)))
+    raster = rasterize_mesh(vertices, faces, camera)
+    edges, share = outline_edges(raster, vertices, faces, camera)
+    points = torch.lerp(vertices[edges[:, 0]], vertices[edges[:, 1]], share[:, None])
+    # The outline of a ball is where rays touch it.
+    sine = vertices.norm(dim=-1).max() / camera.center.norm()
+    away = torch.nn.functional.normalize(points - camera.center, dim=-1)
+    angle = torch.acos((away @ torch.nn.functional.normalize(-camera.center, dim=-1)).clamp(-1, 1))
+    off = (angle - torch.asin(sine)) * 200.0
+    assert float(off.abs().max()) < 1.0
+    # Every row and column that the ball reaches has two.
+    shown = raster.face_ids >= 0
+    assert len(edges) >= 1.2 * (shown.any(0).sum() + shown.any(1).sum())
+    pixels = camera.project(points)
+    column, row = (pixels - 0.5).round().long().unbind(-1)
+    nearby = torch.nn.functional.max_pool2d((~shown).float()[None, None], 3, stride=1, padding=1)[0, 0] > 0
+    assert bool(nearby[row, column].all())

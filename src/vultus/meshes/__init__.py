@@ -1,6 +1,6 @@
 """Mathematics of triangle meshes: drawing, interpolation, normals, closest points."""
 
-from vultus.meshes.antialias import antialias, face_neighbors
+from vultus.meshes.antialias import antialias, face_neighbors, outline_edges
 from vultus.meshes.closest import ClosestPoints, closest_points, signed_distance
 from vultus.meshes.normals import face_normals, vertex_normals
 from vultus.meshes.rasterize import MeshRaster, barycentric_at, interpolate, rasterize_mesh
@@ -15,6 +15,7 @@ __all__ = [
     "face_neighbors",
     "face_normals",
     "interpolate",
+    "outline_edges",
     "rasterize_mesh",
     "signed_distance",
     "soft_mask",

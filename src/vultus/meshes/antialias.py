@@ -86,6 +86,32 @@ def antialias(
     return flat.reshape(image.shape)
 
 
+def outline_edges(
+    raster: MeshRaster,
+    vertices: Float[Tensor, "V 3"],
+    faces: Int[Tensor, "F 3"],
+    camera: Camera,
+    *,
+    neighbors: Int[Tensor, "F 3"] | None = None,
+) -> tuple[Int[Tensor, "M 2"], Float[Tensor, "M"]]:
+    """Where a mesh ends against nothing: for every two neighbouring pixels between which it does, the edge (two
+    vertices) that makes the outline there, and how far along it, 0 to 1, the outline passes between their centres.
+
+    `raster` is of this mesh (metres, world) through this unbatched camera. Outlines are looked for as in `antialias`.
+    """
+    neighbors = face_neighbors(faces) if neighbors is None else neighbors
+    height, width = raster.face_ids.shape
+    points, K = camera.to_camera(vertices.detach()).double()[None], camera.K.double()[None]
+    pairs = _pairs(raster.face_ids[None], raster.depth[None])
+    pairs = _select(pairs, raster.face_ids.reshape(-1)[pairs.far] < 0, pairs.face, pairs.edge)
+    pairs = _ending_between(pairs, points, faces, neighbors, K, width, height)
+    start, end = points[0, pairs.edge[:, 0]], points[0, pairs.edge[:, 1]]
+    # The edge passes through the plane of the eye and the two pixels' centres.
+    across = torch.linalg.cross(*(_rays_of(pixel, pairs.image, K, width, height) for pixel in (pairs.near, pairs.far)))
+    one, other = (across * start).sum(-1), (across * end).sum(-1)
+    return pairs.edge, (one / (one - other)).nan_to_num(0.5).clamp(0, 1).to(vertices.dtype)
+
+
 @dataclass(frozen=True)
 class _Pairs:
     """Neighbouring pixels (numbers in the whole batch) that show different faces; `near`'s surface is the nearer.

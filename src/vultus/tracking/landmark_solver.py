@@ -7,7 +7,8 @@ see a frame: each adds residuals and no unknowns. Frames are tied by second diff
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 from vultus.tracking.banded import second_difference, solve_block_banded
 from vultus.tracking.landmark_model import LandmarkModel, LandmarkState
 from vultus.tracking.rig import Rig
+
+if TYPE_CHECKING:
+    from vultus.tracking.outline import Outline
 
 _CHUNK = 64
 """Frames of one camera that are worked on at once."""
@@ -112,6 +116,7 @@ class Problem:
     identity_precision: float
     focal_mean: float
     focal_precision: float
+    outline: Outline | None = field(default=None, kw_only=True)
 
     def landmarks(self, state: State, frames: slice = slice(None)) -> LandmarkState:
         part = state.frames[frames]
@@ -141,6 +146,8 @@ class Problem:
             bend = values[:-2] - 2 * values[1:-1] + values[2:]
             total += float((torch.from_numpy(self.tied)[:, None] * self.smoothness * bend**2).sum())
         total += self.identity_precision * float((state.identity**2).sum())
+        if self.outline is not None:
+            total += self.outline.cost(self, state)
         return total + self.focal_precision * (state.log_focal - self.focal_mean) ** 2
 
     def _excess(self, values: Tensor) -> Tensor:
@@ -164,25 +171,29 @@ class Problem:
     def normal_equations(
         self, state: State, free_frame: Bool[Tensor, "P"], free_identity: bool, free_focal: bool
     ) -> Equations:
-        """The normal equations of the landmarks, without priors."""
+        """The normal equations of the landmarks and outlines, without priors."""
         blocks = []
         for start in range(0, len(state.frames), self.chunk):
             frames = slice(start, start + self.chunk)
             landmarks = self.landmarks(state, frames)
             projection, image = self.rig.select(frames).derivative(landmarks.points, state.log_focal)
             projection, image = projection.flatten(2, 3), image.flatten(2, 3)
-            parts = self._frame_derivative(landmarks, state.frames[frames], free_frame, projection)
+            parts = self.frame_derivative(landmarks, state.frames[frames], free_frame, projection)
             if free_identity:
                 parts.append(landmarks.identity_derivative(projection))
             if free_focal:
                 parts.append(image[..., None])
             blocks.append(self._reduce(torch.cat(parts, -1), self.residuals(state, frames), frames))
         combined = torch.cat(blocks).numpy()
-        return Equations(combined[..., :-1], combined[..., -1])
+        hessian, gradient = combined[..., :-1].copy(), combined[..., -1].copy()
+        if self.outline is not None:
+            self.outline.add_to(hessian, gradient, self, state, free_frame, free_identity)
+        return Equations(hessian, gradient)
 
-    def _frame_derivative(
+    def frame_derivative(
         self, landmarks: LandmarkState, values: Tensor, free: Tensor, projection: Tensor
     ) -> list[Float64[Tensor, "N L R _"]]:
+        """`projection` [N, L, R, 3] times the derivatives of points by a frame's unknowns, `values`."""
         joints = self.layout.joints(values)
         columns = [projection @ landmarks.joint_derivative(0, joints[self.layout.joint_names[0]]), projection]
         if not bool(free[6:].any()):

@@ -7,7 +7,8 @@ derivatives are those of the landmark model, and the same solver takes one step 
 Of one camera's video values are local contrast, not brightness: what light does to a turning head is smooth, and what
 pores, lids and lips do is not. Several cameras see a surface at one moment in one light: there values are brightness,
 from which gains and a smooth light are taken off, and the texture is eliminated from the equations instead of held by
-turns, so that a surface that all pictures see displaced in one way is free to move under it.
+turns, so that a surface that all pictures see displaced in one way is free to move under it. Where the person was cut
+out, the masks' outlines (`outline`) hold the surface too, and bring it near enough for pictures to say the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from vultus.tracking.landmark_model import LandmarkModel, LandmarkState
 from vultus.tracking.landmark_regions import regions
 from vultus.tracking.landmark_solver import Equations, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
-from vultus.tracking.skin_samples import robust_mean, robust_texture, shading, sight, surface_samples
+from vultus.tracking.outline import Outline, signed_distances
+from vultus.tracking.skin_samples import robust, robust_mean, robust_texture, shading, sight, surface_samples, trusted
 from vultus.tracking.static_offset import Bumps, raised
 
 _CHUNK = 8
@@ -36,6 +38,11 @@ _KEY_PICTURES, _FEWEST, _TURNS = 48, 8, 3
 _MOST_INSTANTS = 16
 _SEVERAL_PICTURES, _TOGETHER, _OFFSET_ROUNDS = 128, 8, 4
 """How many pictures of one camera, instants and pictures of several, learn what is shared."""
+_FIRST = ((0.01, 10.0), (0.005, 10.0), (0.003, 1.0))
+"""Before pictures, by landmarks and outlines: from which distance (metres) on outlines count less, and by which factor
+landmarks count more than beside pictures."""
+_NEAR = 0.002
+"""The same distance beside pictures."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Trust:
 
     noises: tuple[float, ...]
     share: float
+    tail: float
     landmarks: float
     irises: float
     closures: float
@@ -58,8 +66,8 @@ class Trust:
     blurs: tuple[tuple[float, float] | tuple[float], ...]
 
 
-ONE_CAMERA = Trust((0.03, 0.03), 0.05, 0.1, 0.1, 1.0, 0, ((2.0, 10.0), (1.0, 6.0)))
-SEVERAL_CAMERAS = Trust((0.016, 0.016, 0.01, 0.008), 0.1, 0.01, 0.2, 0.05, 1, ((4.0,), (2.0,), (1.0,), (0.5,)))
+ONE_CAMERA = Trust((0.03, 0.03), 0.05, 0.5, 0.1, 0.1, 1.0, 0, ((2.0, 10.0), (1.0, 6.0)))
+SEVERAL_CAMERAS = Trust((0.016, 0.008, 0.004), 0.1, 1.0, 0.01, 0.2, 0.05, 2, ((2.0,), (1.0,), (0.5,)))
 """That several cameras at once see the same value at a vertex says where it is; that one sees it over time, less so.
 Irises are not among the samples, so that the eyes turn by their landmarks."""
 
@@ -81,6 +89,7 @@ class PhotometricProblem(Problem):
     shade: Float64[Tensor, "N L C"]
     noise: float
     share: float
+    tail: float
     learning: bool
 
     def pixels(self, state: State, frames: slice) -> Float64[Tensor, "N L C 2"]:
@@ -105,12 +114,12 @@ class PhotometricProblem(Problem):
     def shown(self, state: State) -> tuple[Float64[Tensor, "N L C"], Float64[Tensor, "L"]]:
         """What all pictures show at the samples (NaN outside), and what these should show."""
         values = torch.cat([self.values(state, frames) for frames in self.parts])
-        return values, robust_mean(values, self.visible, self.noise) if self.learning else self.texture
+        return values, robust_mean(values, self.visible, self.noise, self.tail) if self.learning else self.texture
 
     def cost(self, state: State) -> float:
         values, texture = self.shown(state)
         residual = (values - texture[:, None]) / self.noise
-        return super().cost(state) + self.share * float((self.visible * _robust(residual)).nansum())
+        return super().cost(state) + self.share * float((self.visible * robust(residual, self.tail)).nansum())
 
     def normal_equations(
         self, state: State, free_frame: Bool[Tensor, "P"], free_identity: bool, free_focal: bool
@@ -121,7 +130,7 @@ class PhotometricProblem(Problem):
         a matrix of its instant and sample (how it moves), so that sums over cameras are of 3-vectors and 3×3 matrices.
         """
         landmarks = super().normal_equations(state, free_frame, free_identity, free_focal)
-        hessian, gradient = landmarks.hessian.copy(), landmarks.gradient.copy()
+        hessian, gradient = landmarks.hessian, landmarks.gradient
         values, texture = self.shown(state)
         residual = (values - texture[:, None]) / self.noise
         size, (count, width) = self.layout.size, gradient.shape
@@ -183,7 +192,7 @@ class PhotometricProblem(Problem):
             onto = torch.cat([onto, (slope @ by_focal[..., None])[..., 0]], -1)
         # At the very edge of a crop there is a value, and no slope.
         seen = residual[frames].isfinite() & onto.isfinite().all(-1)
-        weight = self.share * self.visible[frames] / torch.sqrt(1 + residual[frames].nan_to_num() ** 2)
+        weight = self.share * self.visible[frames] * trusted(residual[frames].nan_to_num(), self.tail)
         return surface, torch.where(seen[..., None], onto, 0.0) / self.noise, torch.where(seen, weight, 0.0)
 
     def _slope(self, footage: Float64[Tensor, "N L C 2"], frames: slice) -> Float64[Tensor, "N L C 2"]:
@@ -201,7 +210,7 @@ class PhotometricProblem(Problem):
     ) -> Float64[Tensor, "N L 3 F"]:
         """Derivatives of the samples' positions by the free unknowns."""
         everything = torch.eye(3, dtype=torch.float64).expand(*surface.points.shape[:2], 3, 3)
-        columns = self._frame_derivative(surface, part, free_frame, everything)
+        columns = self.frame_derivative(surface, part, free_frame, everything)
         if free_identity:
             columns.append(surface.identity_derivative(everything))
         return torch.cat(columns, -1)
@@ -210,11 +219,6 @@ class PhotometricProblem(Problem):
 def _parts(count: int, cameras: int) -> list[slice]:
     size = max(1, _CHUNK // cameras)
     return [slice(start, start + size) for start in range(0, count, size)]
-
-
-def _robust(residual: Tensor) -> Tensor:
-    """The pseudo-Huber cost of a residual in units of its scale, near zero its square."""
-    return 2 * (torch.sqrt(1 + residual**2) - 1)
 
 
 def _sample(images: Float16[Tensor, "N C S S"], pixels: Float64[Tensor, "N L C 2"]) -> Float64[Tensor, "N L C"]:
@@ -282,10 +286,15 @@ def refine_fit(
         return fit
     problem, state, used = problem_of(head, observations, fit, settings, pictures=several)
     problem = quieter(problem, used.set_name, trust)
+    distances = None if crops.masks is None else signed_distances(crops.masks)
+    offset = fit.shared.offset
+    if distances is not None and (known is None or len(known[0]) < len(state.frames)):
+        state = _within_outlines(head, problem, state, crops, distances, offset, free_identity=False)
     if known is not None:  # where these ended is closer than their landmarks
         state.frames[torch.from_numpy(known[0])] = known[1].frames
     for done, (values, blur, noise) in enumerate(zip(texture.double(), trust.blurs, trust.noises, strict=True)):
         progress("following the surface", done, len(texture), {})
+        problem = _outlined(head, problem, state, crops, distances, offset)
         task = with_pictures(head, problem, state, surface, filtered(crops, blur), values[surface.ids], trust, noise)
         state = settle(task, state, free_identity=False, iterations=4)
     progress("following the surface", len(texture), len(texture), {})
@@ -355,10 +364,14 @@ def _learn_together(
     once = settings.identity_sigma**-2
     problem = quieter(problem, used.set_name, trust)
     problem = replace(problem, tied=np.zeros_like(problem.tied), identity_precision=once)
+    distances = None if crops.masks is None else signed_distances(crops.masks)
+    if distances is not None:
+        state = _within_outlines(head, problem, state, crops, distances, fit.shared.offset)
     steps = len(trust.blurs) + (_OFFSET_ROUNDS if offsets else 0)
     for done, (blur, noise) in enumerate(zip(trust.blurs, trust.noises, strict=True)):
         progress("learning the surface", done, steps, {})
         for _ in range(2 if done == len(trust.blurs) - 1 else 1):  # who sees what is taken anew
+            problem = _outlined(head, problem, state, crops, distances, fit.shared.offset)
             task = with_pictures(head, problem, state, surface, filtered(crops, blur), None, trust, noise)
             state = settle(task, state, free_identity=True, iterations=_TOGETHER)
     offset = fit.shared.offset
@@ -380,7 +393,41 @@ def _learn_together(
     return Learnt(state.identity, torch.stack(textures), state.frames, offset)
 
 
-def settle(task: PhotometricProblem, state: State, *, free_identity: bool, iterations: int) -> State:
+def _within_outlines(
+    head: SkinnedHead,
+    problem: Problem,
+    state: State,
+    crops: Crops,
+    distances: Tensor,
+    offset: Float[Tensor, "V 3"] | None,
+    *,
+    free_identity: bool = True,
+) -> State:
+    """Close to the masks' outlines, by these and landmarks."""
+    for robust_from, louder in _FIRST:
+        nearer = replace(problem, weights=louder * problem.weights)
+        nearer = _outlined(head, nearer, state, crops, distances, offset, robust_from)
+        state = settle(nearer, state, free_identity=free_identity, iterations=6)
+    return state
+
+
+def _outlined(
+    head: SkinnedHead,
+    problem: Problem,
+    state: State,
+    crops: Crops,
+    distances: Tensor | None,
+    offset: Float[Tensor, "V 3"] | None,
+    robust_from: float = _NEAR,
+) -> Problem:
+    """The problem with the masks' outlines added, where there are any."""
+    if distances is None:
+        return problem
+    outline = Outline.of(head, problem, state, crops, distances, robust=robust_from, offset=offset)
+    return replace(problem, outline=outline)
+
+
+def settle(task: Problem, state: State, *, free_identity: bool, iterations: int) -> State:
     """Some steps of the solver."""
     free = torch.ones(task.layout.size, dtype=torch.bool)
     return minimise(task, state, free_frame=free, free_identity=free_identity, free_focal=False, iterations=iterations)[
@@ -435,6 +482,7 @@ def with_pictures(
         shade=torch.ones_like(seen.visible),
         noise=noise,
         share=trust.share,
+        tail=trust.tail,
         learning=texture is None,
     )
     values = torch.cat([task.values(state, frames) for frames in task.parts])
@@ -443,6 +491,8 @@ def with_pictures(
         values = values / task.shade
     if texture is None:
         flat = (part.transpose(1, 2).flatten(0, 1) for part in (values, seen.visible))
-        texture = robust_texture(*flat) if problem.rig.cameras == 1 else robust_mean(values, seen.visible, noise)
+        texture = (
+            robust_texture(*flat) if problem.rig.cameras == 1 else robust_mean(values, seen.visible, noise, trust.tail)
+        )
     known = texture.isfinite()
     return replace(task, texture=texture.nan_to_num(), visible=torch.where(known[:, None], seen.visible, 0.0))

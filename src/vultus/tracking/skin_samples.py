@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from vultus.heads import LandmarkSet, SkinnedHead
@@ -22,15 +23,20 @@ _OUTLIER, _LIGHT_PRIOR = 0.05, 0.01
 
 
 def surface_samples(head: SkinnedHead) -> LandmarkSet:
-    """The vertices that show a face: skin that moves with skull or jaw."""
+    """Vertices that show a face, thinned out."""
+    chosen = held_skin(head)
+    return vertex_landmarks(head, chosen[:: max(1, len(chosen) // _SAMPLES)])
+
+
+def held_skin(head: SkinnedHead) -> Int[Tensor, "K"]:
+    """The vertices of skin that moves with skull or jaw."""
     bust = head.weights[:, head.joint_names.index("root")] > 0.02
     low = torch.zeros(len(head.v_template), dtype=torch.bool)
     if "neck" in head.regions:
         low[head.regions["neck"]] = True
     skin = torch.zeros_like(low)
     skin[head.regions["skin" if "skin" in head.regions else "face"]] = True
-    chosen = (skin & ~bust & ~low).nonzero()[:, 0]
-    return vertex_landmarks(head, chosen[:: max(1, len(chosen) // _SAMPLES)])
+    return (skin & ~bust & ~low).nonzero()[:, 0]
 
 
 def vertex_landmarks(head: SkinnedHead, vertices: Tensor) -> LandmarkSet:
@@ -54,27 +60,22 @@ class Sight:
 def sight(
     head: SkinnedHead, problem: Problem, state: State, surface: LandmarkModel, crops: Crops, *, edge: int = 0
 ) -> Sight:
-    """Which pictures show which samples. Within `edge` pixels of a jump in depth nothing counts: a pixel there mixes
-    the surface with what is behind it."""
+    """Which pictures show which samples. Within `edge` pixels of a jump in depth, and of what is no skin (eyes, the
+    mouth's inside), nothing counts: a pixel there mixes the surface with what is behind it or beside it."""
     side = crops.images.shape[-1]
-    joints, expression = problem.layout.joints(state.frames), problem.layout.expressions(state.frames)
     hair = head.attributes.get("hair_weight")
     trust = torch.ones(len(surface.ids)) if hair is None else 1 - 0.7 * hair[surface.ids]
+    skin = torch.zeros(len(head.v_template), dtype=torch.bool)
+    skin[head.regions["skin" if "skin" in head.regions else "face"]] = True
+    other = ~skin[head.faces].all(-1)
     rows, directions = [], []
-    for index in range(len(state.frames)):
-        params = replace(
-            head.neutral(),
-            identity=state.identity.float(),
-            expression=expression[index].float(),
-            joints={name: angle[index].float() for name, angle in joints.items()},
-            translation=state.frames[index, 3:6].float(),
-        )
-        vertices = head.pose(params).vertices
+    for index, vertices in enumerate(posed(head, problem, state)):
         normals = vertex_normals(vertices, head.faces)[surface.ids]
         views = []
         for view in range(problem.rig.cameras):
             camera = crops.camera(problem.rig, state.log_focal, index, view)
-            depth = rasterize_mesh(vertices, head.faces, camera).depth
+            raster = rasterize_mesh(vertices, head.faces, camera)
+            depth = raster.depth
             seen = camera.to_camera(vertices[surface.ids])
             turned = normals @ camera.world_to_camera[:3, :3].T
             facing = -(turned * torch.nn.functional.normalize(seen, dim=-1)).sum(-1)
@@ -85,10 +86,34 @@ def sight(
                 # What a surface turned by 75 degrees from the view does to depth within the window is no jump.
                 pixel = seen[:, 2] / camera.K[0, 0]
                 open_to_view &= depth_range(depth, edge)[y, x] < _JUMP + 4 * edge * pixel
+                open_to_view &= ~near(other[raster.face_ids] & (raster.face_ids >= 0), edge)[y, x]
             views.append(((facing - 0.25) / 0.3).clamp(0, 1) * open_to_view * trust)
         rows.append(torch.stack(views, -1))
         directions.append(normals)
     return Sight(torch.stack(rows).double(), torch.stack(directions).double())
+
+
+def posed(
+    head: SkinnedHead, problem: Problem, state: State, offset: Float[Tensor, "V 3"] | None = None
+) -> Iterator[Float[Tensor, "V 3"]]:
+    """The head's vertices at every instant, metres."""
+    joints, expression = problem.layout.joints(state.frames), problem.layout.expressions(state.frames)
+    for index in range(len(state.frames)):
+        params = replace(
+            head.neutral(),
+            identity=state.identity.float(),
+            expression=expression[index].float(),
+            joints={name: angle[index].float() for name, angle in joints.items()},
+            translation=state.frames[index, 3:6].float(),
+            offset=offset,
+        )
+        yield head.pose(params).vertices
+
+
+def near(chosen: Bool[Tensor, "H W"], radius: int) -> Bool[Tensor, "H W"]:
+    """Whether any pixel in a square of this many pixels around each is chosen."""
+    width = 2 * radius + 1
+    return torch.nn.functional.max_pool2d(chosen.float()[None, None], width, stride=1, padding=radius)[0, 0] > 0
 
 
 def depth_range(depth: Float[Tensor, "H W"], radius: int) -> Float[Tensor, "H W"]:
@@ -126,9 +151,9 @@ def shading(
         color = robust_mean(values / factor, weights)
         design = basis * color[:, None, None]
         off = values - color[:, None]
-        trusted = weights / (1 + ((values / factor - color[:, None]) / _OUTLIER) ** 2)
+        believed = weights * trusted((values / factor - color[:, None]) / _OUTLIER, 1.0)
         rows, target = (part.flatten(1, 2) for part in (design, off))
-        weighted = rows * trusted.flatten(1)[..., None]
+        weighted = rows * believed.flatten(1)[..., None]
         normal = weighted.transpose(1, 2) @ rows
         size = normal.diagonal(dim1=1, dim2=2).amax(-1).clamp_min(1e-9)
         normal = normal + (_LIGHT_PRIOR * size)[:, None, None] * torch.eye(basis.shape[-1], dtype=values.dtype)
@@ -137,18 +162,30 @@ def shading(
     return factor
 
 
+def robust(residual: Tensor, tail: float) -> Tensor:
+    """The cost of a residual in units of its scale: near zero its square; far away pseudo-Huber's (tail 0.5), or the
+    logarithm of that square (tail 1, Cauchy's), so that what no model explains hardly pulls."""
+    square = residual**2
+    return torch.log1p(square) if tail == 1 else ((1 + square) ** (1 - tail) - 1) / (1 - tail)
+
+
+def trusted(residual: Tensor, tail: float) -> Tensor:
+    """The weights with which least squares find the least `robust` cost: half its slope over the residual."""
+    return (1 + residual**2) ** -tail
+
+
 def robust_mean(
-    values: Float64[Tensor, "N L C"], weights: Float64[Tensor, "N L C"], noise: float = 0.02
+    values: Float64[Tensor, "N L C"], weights: Float64[Tensor, "N L C"], noise: float = 0.02, tail: float = 0.5
 ) -> Float64[Tensor, "L"]:
-    """Of every sample the value of least pseudo-Huber cost over the pictures (0 where none shows it)."""
+    """Of every sample the value of least `robust` cost over the pictures (0 where none shows it)."""
     values, weights = (part.transpose(1, 2).flatten(0, 1) for part in (values, weights))
     weights = torch.where(values.isfinite(), weights, 0.0)
     middle = torch.where(weights > 0, values, torch.nan).nanmedian(0).values.nan_to_num()
     values = values.nan_to_num()
     for _ in range(_REWEIGHTED):
-        trusted = weights / torch.sqrt(1 + ((values - middle) / noise) ** 2)
-        total = trusted.sum(0)
-        middle = torch.where(total > 1e-9, (trusted * values).sum(0) / total.clamp_min(1e-9), middle)
+        believed = weights * trusted((values - middle) / noise, tail)
+        total = believed.sum(0)
+        middle = torch.where(total > 1e-9, (believed * values).sum(0) / total.clamp_min(1e-9), middle)
     return middle
 
 
@@ -159,6 +196,6 @@ def robust_texture(values: Float64[Tensor, "N L"], weights: Float64[Tensor, "N L
     values = values.nan_to_num()
     for _ in range(5):
         spread = ((weights * (values - middle).abs().clamp_max(0.2)).sum(0) / weights.sum(0)).clamp_min(1e-3)
-        trusted = weights / (1 + ((values - middle) / spread) ** 2)
-        middle = (trusted * values).sum(0) / trusted.sum(0)
+        believed = weights * trusted((values - middle) / spread, 1.0)
+        middle = (believed * values).sum(0) / believed.sum(0)
     return middle
