@@ -41,7 +41,7 @@ from vultus.avatars.oneshot import (
     require_skinned,
     train,
 )
-from vultus.avatars.oneshot.head_space import head_vertices, without_pose
+from vultus.avatars.oneshot.head_space import head_vertices, network_vertices, without_pose
 from vultus.avatars.oneshot.options import FOCAL
 from vultus.cameras import Camera, look_at
 from vultus.captures.gagavatar_lmdb import TrackedPictures
@@ -263,7 +263,7 @@ def trained(data: Path, run: Path, steps: int, seed: int, variant: str, minutes:
     parts = change.get("parts")
     settings = preset(
         "small",
-        vertices=frames.head.template.shape[0],
+        vertices=network_vertices(frames.head),
         steps=steps,
         seed=seed,
         parts=parts if isinstance(parts, Parts) else None,

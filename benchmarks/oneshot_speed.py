@@ -26,7 +26,7 @@ import torch
 from vultus.animation.builtin_motions import talking
 from vultus.avatars.oneshot import Architecture, OneShotModel, load_model
 from vultus.avatars.oneshot.geometry import camera_to_transform, metres_to_native, transform_to_camera
-from vultus.avatars.oneshot.head_space import head_vertices
+from vultus.avatars.oneshot.head_space import head_vertices, network_vertices
 from vultus.avatars.oneshot.model import autocast, draw, native_gaussians
 from vultus.avatars.oneshot.options import UNITS
 from vultus.cameras import Camera, look_at
@@ -73,7 +73,7 @@ def main() -> None:
     if options.weights is not None:
         model, _ = load_model(options.weights)
     else:
-        model = OneShotModel(replace(Architecture(), vertices=len(head.template))).eval()
+        model = OneShotModel(replace(Architecture(), vertices=network_vertices(head))).eval()
     architecture = model.architecture
     precision = torch.bfloat16 if options.precision == "bfloat16" else None
     if options.precision == "tf32":

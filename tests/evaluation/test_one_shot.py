@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flame_files import VERTICES, write_egg
 from oneshot_samples import TINY, person, tiny_model, transform
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from test_evaluate import Interrupted, MeanColour, StoredFaces
 
-from vultus.avatars.oneshot import CLEAN, About, held_out_pairs, save_model
+from vultus.avatars.oneshot import CLEAN, About, OneShotModel, held_out_pairs, save_model
 from vultus.avatars.oneshot.geometry import transform_to_camera
 from vultus.avatars.oneshot.head_space import at_rest
 from vultus.captures.gagavatar_lmdb import TrackedPictures, write_tracked
@@ -426,8 +427,6 @@ def test_what_does_not_fit_is_refused(rig, network, data, head, tmp_path):
     with pytest.raises(VultusError, match=r"trained with the head model FLAME2020.*builtin"):
         evaluate_network(stranger, data, tmp_path / "x", QUICK)
     small = tmp_path / "small.safetensors"
-    from vultus.avatars.oneshot.model import OneShotModel
-
     fewer = replace(TINY, vertices=50)
     save_model(OneShotModel(fewer), small, About(fewer))
     with pytest.raises(VultusError, match=r"50 vertices.*--head"):
@@ -453,3 +452,76 @@ def test_what_does_not_fit_is_refused(rig, network, data, head, tmp_path):
     ):
         with pytest.raises(VultusError, match=message):
             open_and_evaluate(tmp_path / "avatar", rig.capture.root, tmp_path / "x", request)
+
+
+def test_pictures_tracked_with_flame(data, tmp_path):
+    """As the published program leaves them: nothing says which head model, so it has to be given, and it has no points
+    of the face."""
+    flame = str(write_egg(tmp_path / "flame"))
+    foreign = tmp_path / "foreign"
+    shutil.copytree(data, foreign)
+    (foreign / "head.json").unlink()
+    records = pickle.loads((data / "optim.pkl").read_bytes())
+    for record in records.values():
+        record["shapecode"][5:], record["expcode"][5:] = 0, 0
+    (foreign / "optim.pkl").write_bytes(pickle.dumps(records))
+    published = replace(TINY, vertices=VERTICES)
+    torch.save({"model": OneShotModel(published).state_dict()}, tmp_path / "GAGAvatar.pt")
+    save_model(OneShotModel(published), tmp_path / "network.safetensors", About(published))
+    network = tmp_path / "network.safetensors"
+    with pytest.raises(VultusError, match="--head PATH"):
+        evaluate_network(network, foreign, tmp_path / "x", QUICK)
+    with pytest.raises(VultusError, match=r"--no-crop"):
+        evaluate_network(network, foreign, tmp_path / "x", QUICK, head=flame)
+    whole = replace(QUICK, most=2, pairs=PairRequest(split="all", face_size=0))
+    result = evaluate_network(network, foreign, tmp_path / "out", whole, head=flame).content
+    assert [protocol["pictures"] for protocol in result["protocols"].values()] == [2, 2]
+    # Weights of another size than the published are said to be.
+    with pytest.raises(VultusError, match=r"GAGAvatar\.pt.*another network"):
+        evaluate_network(tmp_path / "GAGAvatar.pt", foreign, tmp_path / "y", whole, head=flame)
+
+
+def test_networks_that_pictures_drive_are_driven_by_pictures(data, head, tmp_path):
+    """The target's coefficients then say nothing, its picture does."""
+    about = About(replace(TINY, quirks=CLEAN, picture_code=6), head.name, head.fingerprint)
+    torch.manual_seed(2)
+    model = OneShotModel(about.architecture).eval()
+    with torch.no_grad():
+        for value in model.picture_driver.parameters():
+            value.mul_(4)  # as a network that has learnt something would be
+
+    class Changed:
+        """The same frames, those of targets with another picture or other coefficients."""
+
+        def __init__(self, frames, *, picture=False, expression=False):
+            self._frames, self._picture, self._expression = frames, picture, expression
+
+        def __getattr__(self, name):
+            return getattr(self._frames, name)
+
+        def frame(self, index):
+            frame = self._frames.frame(index)
+            if index % 3 and self._picture:
+                frame = replace(frame, picture=255 - frame.picture)
+            if index % 3 and self._expression:
+                frame = replace(frame, params=replace(frame.params, expression=1 - frame.params.expression))
+            return frame
+
+    frames = TrackedPictures(data)
+    pairs = default_pairs(frames, PairChoice(most=1))
+    seen = []
+    for changes in ({}, {"expression": True}, {"picture": True}):
+        comparisons = network_comparisons(model, about, Changed(frames, **changes), pairs, face_size=0)
+        seen.append(torch.stack([comparison.show().prediction for comparison in comparisons]))
+    assert torch.equal(seen[0], seen[1])
+    assert float((seen[0] - seen[2]).abs().max()) > 1e-3
+
+
+def test_avatars_of_a_network_are_evaluated_as_any_others(rig, head, tmp_path, monkeypatch):
+    monkeypatch.setenv("VULTUS_NETWORKS", str(tmp_path / "networks"))
+    avatar = tiny_model(CLEAN).reconstruct(torch.rand(32, 32, 3), transform(0.0), person(head), head)
+    avatar.save(tmp_path / "run" / "avatar")
+    request = EvaluateRequest(heat_maps=False, worst=2, most=2)
+    result = open_and_evaluate(tmp_path / "run", rig.capture.root, None, request).content
+    assert result["protocols"]["self-reenactment"]["pictures"] == 2
+    assert (tmp_path / "run" / "evaluation" / "worst_frames.png").is_file()

@@ -22,7 +22,7 @@ from vultus.avatars.oneshot import (
     require_skinned,
 )
 from vultus.avatars.oneshot.geometry import transform_to_camera
-from vultus.avatars.oneshot.head_space import at_rest
+from vultus.avatars.oneshot.head_space import at_rest, head_vertices, network_offset, network_vertices
 from vultus.avatars.oneshot.options import FOCAL, UNITS
 from vultus.errors import VultusError
 from vultus.evaluation.faces import Faces, face_window, shown_in
@@ -53,10 +53,10 @@ def network_comparisons(
             f"tracked with {head.name} ({head.fingerprint[:12]}). Evaluate it with pictures tracked with the network's "
             "(`vultus track --head`, `vultus convert`)"
         )
-    if len(head.template) != model.architecture.vertices:
+    if network_vertices(head) != model.architecture.vertices:
         raise VultusError(
             f"the network was made for head models of {model.architecture.vertices} vertices; {frames.name} was "
-            f"tracked with {head.name}, which has {len(head.template)}. Published weights need FLAME: --head PATH"
+            f"tracked with {head.name}, which has {network_vertices(head)}. Published weights need FLAME: --head PATH"
         )
     sources = _Sources(model, frames, head)
     return [
@@ -91,10 +91,12 @@ class _Sources:
         if self.model.picture_driver is None:
             return replace(target.params, **own)
         # Networks that are driven by pictures take displacements of the vertices in place of coefficients.
-        driver, size = self.model.picture_driver, self.model.architecture.image_size
-        moved = driver.displacements(driver(resize(colors(target), size, size).movedim(-1, 0)[None]))[0] / UNITS
+        size, still = self.model.architecture.image_size, head_vertices(self.head, at_rest(self.head, target.params))
+        picture = resize(colors(target), size, size).movedim(-1, 0)[None]
+        moved = self.model.driven(picture, target.transform[None], still[None] * UNITS)[0] / UNITS - still
+        offset = network_offset(self.head, moved)
         rest = replace(at_rest(self.head, target.params), **own)
-        return replace(rest, offset=moved if source.offset is None else source.offset + moved)
+        return replace(rest, offset=offset if source.offset is None else source.offset + offset)
 
 
 def _showing(sources: _Sources, pair: Pair, face_size: int) -> Callable[[], Shown]:

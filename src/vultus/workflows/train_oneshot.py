@@ -50,6 +50,7 @@ def train_oneshot(
         VultusError: the data cannot be used, or `output` holds another run.
     """
     from vultus.avatars.oneshot import load_model, preset, train
+    from vultus.avatars.oneshot.head_space import network_vertices
     from vultus.heads.load import load_head
 
     request = request or OneShotRequest()
@@ -59,7 +60,7 @@ def train_oneshot(
     frames, validation = _open(Path(data), head, known.image_size, request.hold_out_people)
     settings = preset(
         request.preset,
-        vertices=len(frames.head.template),
+        vertices=network_vertices(frames.head),
         steps=request.steps,
         batch=request.batch,
         seed=request.seed,

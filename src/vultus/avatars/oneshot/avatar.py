@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vultus.avatars.avatar import Labels, Rendering
 from vultus.avatars.oneshot.generators import Attributes
 from vultus.avatars.oneshot.geometry import camera_to_transform, feature_plane, metres_to_native
-from vultus.avatars.oneshot.head_space import head_vertices, require_skinned
+from vultus.avatars.oneshot.head_space import head_vertices, network_vertices, require_skinned
 from vultus.avatars.oneshot.model import SourceSplats, draw, drawn_opacities
 from vultus.avatars.oneshot.options import FOCAL, UNITS, Architecture
 from vultus.avatars.oneshot.window import camera_of_window, into_picture, window_of
@@ -65,7 +65,7 @@ class OneShotAvatar(nn.Module):
         self.rest, self.view = rest, view
         self.architecture, self.renderer = architecture, renderer
         self.renderer_license, self.labels = renderer_license, labels or Labels()
-        count = head.template.shape[0]
+        count = network_vertices(head)
         if count != architecture.vertices:
             raise VultusError(
                 f"the network was made for head models of {architecture.vertices} vertices; {head.name} has {count}. "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vultus.avatars.oneshot.frames import Frame
 from vultus.avatars.oneshot.geometry import camera_to_transform
-from vultus.avatars.oneshot.head_space import head_vertices, without_pose
+from vultus.avatars.oneshot.head_space import head_vertices, network_vertices, without_pose
 from vultus.avatars.oneshot.options import FOCAL, UNITS
 from vultus.cameras import Camera
 from vultus.errors import VultusError
@@ -106,9 +106,9 @@ def native_pose(
 
 
 def above_neck(head: SkinnedHead) -> Bool[Tensor, "V"]:
-    """Which vertices belong to the head proper; all, where the head model does not say."""
+    """Which of the network's vertices belong to the head proper; all, where the head model does not say."""
     kept = torch.ones(len(head.template), dtype=torch.bool)
     for name in _BELOW:
         if name in head.regions:
             kept[head.regions[name]] = False
-    return kept
+    return kept[: network_vertices(head)]

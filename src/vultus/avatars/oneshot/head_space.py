@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from vultus.captures.flame_params import is_flame
 from vultus.errors import VultusError
 from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.motion import HeadParams
@@ -35,6 +36,26 @@ def at_rest(head: SkinnedHead, params: HeadParams) -> HeadParams:
     return replace(without_pose(head, params), expression=torch.zeros_like(params.expression), joints={})
 
 
+def network_vertices(head: HeadModel) -> int:
+    """How many of the head model's vertices, the first ones, one-shot networks have splats for: all, but of FLAME none
+    of the teeth that Vultus appends, since published networks know FLAME without."""
+    if is_flame(head) and "teeth" in head.regions:
+        return int(head.regions["teeth"].min())
+    return len(head.template)
+
+
 def head_vertices(head: SkinnedHead, params: HeadParams) -> Float[Tensor, "*B V 3"]:
-    """The mesh with expression, jaw and eyes but the skull at rest, metres. `head.head_to_world` moves it."""
-    return head.pose(without_pose(head, params)).vertices
+    """The vertices that networks know, with expression, jaw and eyes but the skull at rest, metres.
+    `head.head_to_world` moves them."""
+    return head.pose(without_pose(head, params)).vertices[..., : network_vertices(head), :]
+
+
+def network_faces(head: SkinnedHead) -> Int[Tensor, "F 3"]:
+    """The triangles among the vertices that networks know."""
+    return head.faces[(head.faces < network_vertices(head)).all(-1)]
+
+
+def network_offset(head: SkinnedHead, moved: Float[Tensor, "*B V 3"]) -> Float[Tensor, "*B W 3"]:
+    """Displacements of the vertices that networks know, as an offset of the whole head model."""
+    rest = len(head.template) - moved.shape[-2]
+    return torch.nn.functional.pad(moved, (0, 0, 0, rest))

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.avatars.oneshot.generators import Attributes
+from vultus.avatars.oneshot.head_space import network_faces
 from vultus.avatars.oneshot.model import SourceSplats
 from vultus.heads.model import SkinnedHead
 from vultus.meshes import vertex_normals
@@ -45,7 +46,7 @@ def merged(
     if count == 1:
         return splats
     vertex_count = len(vertices)
-    normals = vertex_normals(vertices, head.faces)
+    normals = vertex_normals(vertices, network_faces(head))
     rotation, translation = transforms[..., :3], transforms[..., 3]
     eyes = -(rotation @ translation[..., None])[..., 0]
     at_vertices = _shares(vertices, normals, eyes, sharpness)

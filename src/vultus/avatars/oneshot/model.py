@@ -158,7 +158,7 @@ class OneShotModel(nn.Module):
             VultusError: the head model does not fit the network.
         """
         from vultus.avatars.oneshot.avatar import OneShotAvatar
-        from vultus.avatars.oneshot.head_space import head_vertices, require_skinned
+        from vultus.avatars.oneshot.head_space import head_vertices, network_vertices, require_skinned
         from vultus.avatars.oneshot.merging import merged
 
         architecture, skinned = self.architecture, require_skinned(head)
@@ -172,7 +172,7 @@ class OneShotModel(nn.Module):
                 for picture, camera in zip(pictures, transforms, strict=True)
             ]
             splats = each[0]
-            if len(each) > 1 and len(head.template) == architecture.vertices:
+            if len(each) > 1 and network_vertices(skinned) == architecture.vertices:
                 splats = merged(SourceSplats.cat(each), transforms, head_vertices(skinned, rest) * UNITS, skinned)
         view = transform_to_camera(transforms[0], architecture.image_size)
         renderer = copy.deepcopy(self.upsampler)

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from vultus.avatars.oneshot.frames import Frames
 from vultus.avatars.oneshot.framing import above_neck, frame_head
 from vultus.avatars.oneshot.geometry import metres_to_native, transform_to_camera
-from vultus.avatars.oneshot.head_space import at_rest, head_vertices, require_skinned, without_pose
+from vultus.avatars.oneshot.head_space import (
+    at_rest,
+    head_vertices,
+    network_faces,
+    network_offset,
+    network_vertices,
+    require_skinned,
+    without_pose,
+)
 from vultus.avatars.oneshot.options import UNITS, Architecture
 from vultus.cameras import Camera, look_at
 from vultus.captures import Capture
@@ -115,12 +123,13 @@ class PictureDriver(nn.Module):
 
 def _front(head: SkinnedHead) -> tuple[Int[Tensor, "G G 3"], Float[Tensor, "G G 3"]]:
     """The face of the mean head from the front: per pixel the corners of its triangle and their shares, 0 beside it."""
-    face = head.template[head.regions["face"]] if "face" in head.regions else head.template[above_neck(head)]
+    vertices, faces = head.template[: network_vertices(head)], network_faces(head)
+    face = head.template[head.regions["face"]] if "face" in head.regions else vertices[above_neck(head)]
     low, high = face.amin(0), face.amax(0)
     middle, side = (low + high) / 2, _MARGIN * float((high - low)[:2].max())
     pose = look_at(middle + torch.tensor([0.0, 0.0, _FAR]), middle)
-    shown = rasterize_mesh(head.template, head.faces, Camera.from_focal(_GRID * _FAR / side, _GRID, _GRID, pose))
-    return head.faces[shown.face_ids.clamp(min=0)], shown.barycentric * (shown.face_ids >= 0)[..., None]
+    shown = rasterize_mesh(vertices, faces, Camera.from_focal(_GRID * _FAR / side, _GRID, _GRID, pose))
+    return faces[shown.face_ids.clamp(min=0)], shown.barycentric * (shown.face_ids >= 0)[..., None]
 
 
 def _displacement(head: SkinnedHead, params: HeadParams) -> Float[Tensor, "V 3"]:
@@ -178,7 +187,7 @@ def picture_motion(driver: PictureDriver | None, capture: Capture, head: HeadMod
         motion.params,
         expression=torch.zeros_like(motion.params.expression),
         joints={name: turn for name, turn in motion.params.joints.items() if name not in face},
-        offset=own + torch.stack(rows),
+        offset=own + network_offset(head, torch.stack(rows)),
     )
     still = {name: turn for name, turn in motion.neutral.joints.items() if name not in face}
     neutral = replace(motion.neutral, expression=rest.expression, joints=still, offset=own)

@@ -9,6 +9,7 @@ import torch
 
 from vultus import __version__
 from vultus.avatars.oneshot.frames import Frames
+from vultus.avatars.oneshot.head_space import network_vertices
 from vultus.avatars.oneshot.model import OneShotModel
 from vultus.avatars.oneshot.settings import OneShotSettings
 from vultus.avatars.oneshot.task import OneShotTask
@@ -49,10 +50,10 @@ def train(
     Raises:
         VultusError: the frames, files or settings do not fit, or the folder holds another run.
     """
-    if settings.architecture.vertices != frames.head.template.shape[0]:
+    if settings.architecture.vertices != network_vertices(frames.head):
         raise VultusError(
             f"the network is for head models of {settings.architecture.vertices} vertices; {frames.name} was made with "
-            f"{frames.head.name}, which has {frames.head.template.shape[0]}"
+            f"{frames.head.name}, which has {network_vertices(frames.head)}"
         )
     if dinov2 is None and start_from is None and not settings.train_vit:
         raise VultusError(
