@@ -72,16 +72,17 @@ def worst(records: Iterable[Record], count: int) -> list[Record]:
     return _ranked(records)[:count]
 
 
-def extremes(records: Iterable[Record], count: int) -> list[Record]:
-    """The worst pictures (half of `count`, at least one), then as many around the median; of pictures that have no
-    figure to rank them by, some evenly spread ones."""
+def extremes(records: Iterable[Record], count: int) -> list[tuple[str, Record]]:
+    """The worst pictures (half of `count`, at least one), then as many around the median, each with what it is; of
+    pictures that have no figure to rank them by, some evenly spread ones."""
     ranked = _ranked(records)
     if all(_quality(record)[0] is None for record in ranked):
-        return evenly(ranked, count)
+        return [("some", record) for record in evenly(ranked, count)]
     half = max(1, count // 2)
     rest = ranked[half:]
     start = max(0, (len(ranked) - half) // 2 - half)
-    return ranked[:half] + rest[start : start + max(0, count - half)]
+    median = rest[start : start + max(0, count - half)]
+    return [("worst", record) for record in ranked[:half]] + [("median", record) for record in median]
 
 
 def label(record: Record) -> str:

@@ -213,12 +213,13 @@ def _write_sheets(comparisons: Sequence[Comparison], done: Mapping[Key, Mapping[
     for key, item in by_key.items():
         groups.setdefault(item.protocol if "source" in item.place else "worst_frames", []).append(done[key])
     for name, records in groups.items():
-        pairs = name != "worst_frames"
-        rows = report.extremes(records, outputs.worst) if pairs else report.worst(records, outputs.worst)
+        chosen = [("", row) for row in report.worst(records, outputs.worst)]
+        if name != "worst_frames":
+            chosen = [(f"{kind}\n", row) for kind, row in report.extremes(records, outputs.worst)]
         frames = []
-        for row in rows:
+        for kind, row in chosen:
             now = by_key[report.key(row)].show()
-            label = report.label(row)
+            label = kind + report.label(row)
             frames.append(SheetFrame(label, now.prediction, now.target, now.weight, now.source, now.truth))
         shows_error = any(frame.truth for frame in frames)
         footer = f"error: black 0, light {round(255 * FULL_SCALE)} of 255 or more · " if shows_error else ""
