@@ -184,7 +184,7 @@ class StyleUNet(nn.Module):
 
     def __getstate__(self) -> dict[str, object]:
         # A copy makes its own: what is kept refers to this network's weights.
-        return {**self.__dict__, "_fast": None}
+        return {**super().__getstate__(), "_fast": None}
 
 
 class _UnitLength(nn.Module):

@@ -2,6 +2,7 @@
 
 from vultus.avatars.oneshot.avatar import OneShotAvatar
 from vultus.avatars.oneshot.captured import CaptureFrames, Subset, captures_in, held_out_clips, open_captures
+from vultus.avatars.oneshot.compute import Compute
 from vultus.avatars.oneshot.frames import Frame, FrameLike, Frames, MemoryFrames, NamedFrames, held_out_pairs
 from vultus.avatars.oneshot.framing import frame_head
 from vultus.avatars.oneshot.head_space import require_skinned
@@ -20,6 +21,7 @@ __all__ = [
     "About",
     "Architecture",
     "CaptureFrames",
+    "Compute",
     "Frame",
     "FrameLike",
     "Frames",

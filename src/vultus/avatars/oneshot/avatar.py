@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vultus.avatars.avatar import Labels, Rendering
+from vultus.avatars.oneshot.compute import Compute
 from vultus.avatars.oneshot.generators import Attributes
 from vultus.avatars.oneshot.geometry import camera_to_transform, feature_plane, metres_to_native
 from vultus.avatars.oneshot.head_space import head_vertices, network_vertices, require_skinned
@@ -64,6 +65,7 @@ class OneShotAvatar(nn.Module):
         self.head: HeadModel = self._skinned
         self.rest, self.view = rest, view
         self.architecture, self.renderer = architecture, renderer
+        self.compute = Compute()
         self.renderer_license, self.labels = renderer_license, labels or Labels()
         count = network_vertices(head)
         if count != architecture.vertices:
@@ -79,6 +81,17 @@ class OneShotAvatar(nn.Module):
         points, direction = feature_plane(transform, 2)
         self._anchor = points[0].mean(0) / UNITS
         self._extent = float((points[0].mean(0) - view.center * UNITS) @ direction[0]) / FOCAL / UNITS
+
+    def use(self, compute: Compute) -> OneShotAvatar:
+        """Let the neural renderer compute so from now on; saved avatars do not remember it.
+
+        Raises:
+            VultusError: the device that the avatar is on cannot do this.
+        """
+        compute.require(self.features.device)
+        compute.prepare(self, self.renderer)
+        self.compute = compute
+        return self
 
     @property
     def controls(self) -> frozenset[str]:
@@ -168,7 +181,13 @@ class OneShotAvatar(nn.Module):
             return vertices.new_zeros(camera.height, camera.width, 4), vertices.new_zeros(size, size, 3)
         native = metres_to_native(camera_of_window(seen, window, size))
         drawn = draw(
-            self.splats(), vertices[None] * UNITS, Camera.stack([native]), self.renderer, self.architecture, generator
+            self.splats(),
+            vertices[None] * UNITS,
+            Camera.stack([native]),
+            self.renderer,
+            self.architecture,
+            generator,
+            self.compute,
         )
         image = torch.cat([drawn.fine, drawn.alpha], dim=1)[0].movedim(0, -1)
         return into_picture(image, window, camera.width, camera.height), drawn.coarse[0].movedim(0, -1)

@@ -87,7 +87,7 @@ class ConvGSGenerator(nn.Module):
     ) -> Attributes:
         """start: added to red, green and blue before their sigmoid (see `Architecture.shortcuts`)."""
         x = self._first(plane, direction.to(plane))
-        for layer in self.gaussian_conv[1:]:
+        for layer in list(self.gaussian_conv)[1:]:
             x = layer(x)
         raw = x.float()
         colors, opacities, scales, rotations, lifts = raw.split([self.architecture.channels, 1, 3, 4, 1], dim=1)

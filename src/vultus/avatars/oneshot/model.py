@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vultus.avatars.oneshot.compute import Compute
 from vultus.avatars.oneshot.encoder import ImageEncoder
 from vultus.avatars.oneshot.generators import Attributes, ConvGSGenerator, LinearGSGenerator, harmonic_embedding
 from vultus.avatars.oneshot.geometry import feature_plane, lift, metres_to_native, transform_to_camera
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vultus.motion import HeadParams
 
 _DARKEST = 0.01
+_PLAIN = Compute()
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,25 @@ class OneShotModel(nn.Module):
         self.gs_generator_l1 = ConvGSGenerator(architecture)
         self.upsampler = neural_renderer(architecture)
         self.picture_driver = PictureDriver(architecture) if architecture.picture_code else None
-        self.precision: torch.dtype | None = None
-        """What the networks compute in; geometry and splatting always use 32 bits. None: their own."""
+        self.compute = Compute()
+        """How the networks compute; `use` changes it."""
+
+    def use(self, compute: Compute) -> OneShotModel:
+        """Compute so from now on; avatars that are reconstructed do, too.
+
+        Raises:
+            VultusError: the device that the network is on cannot do this.
+        """
+        compute.require(self.head_base.device)
+        compute.prepare(self, self.upsampler)
+        self.compute = compute
+        return self
 
     def splats(self, image: Float[Tensor, "B 3 S S"], transform: Float[Tensor, "B 3 4"]) -> SourceSplats:
         """Splats of source pictures (RGB in [0, 1], black behind the person) taken by native cameras."""
         points, direction = feature_plane(transform, 8 * (image.shape[-1] // self.architecture.vit.patch))
         embedded = harmonic_embedding(direction)
-        with autocast(image.device, self.precision):
+        with self.compute.running(image.device):
             plane, identity = self.base_model(image)
             vertices = self.vertex_splats(identity, embedded)
             start = _colors_of_cells(image, plane.shape[-1]) if self.architecture.shortcuts else None
@@ -113,7 +126,7 @@ class OneShotModel(nn.Module):
     ) -> Drawn:
         """Images of splats with the head model's driven vertices (native units) in native cameras."""
         camera = metres_to_native(transform_to_camera(transform, self.architecture.image_size))
-        return draw(splats, vertices, camera, self.upsampler, self.architecture, generator, self.precision)
+        return draw(splats, vertices, camera, self.upsampler, self.architecture, generator, self.compute)
 
     def driven(
         self, picture: Float[Tensor, "B 3 T T"], transform: Float[Tensor, "B 3 4"], rest: Float[Tensor, "B V 3"]
@@ -121,7 +134,7 @@ class OneShotModel(nn.Module):
         """The head model's vertices where driving pictures (taken by native cameras) want them, from those at rest;
         native units."""
         assert self.picture_driver is not None
-        with autocast(picture.device, self.precision):
+        with self.compute.running(picture.device):
             code = self.picture_driver(picture, rest, transform)
         return rest + self.picture_driver.displacements(code.float())
 
@@ -176,9 +189,12 @@ class OneShotModel(nn.Module):
                 splats = merged(SourceSplats.cat(each), transforms, head_vertices(skinned, rest) * UNITS, skinned)
         view = transform_to_camera(transforms[0], architecture.image_size)
         renderer = copy.deepcopy(self.upsampler)
-        return OneShotAvatar(
+        avatar = OneShotAvatar(
             head, rest, view, splats, renderer, architecture, renderer_license=license, labels=labels
-        ).eval()
+        )
+        avatar.compute = self.compute
+        self.compute.prepare(avatar, renderer)
+        return avatar.eval()
 
 
 def neural_renderer(architecture: Architecture) -> StyleUNet:
@@ -228,20 +244,22 @@ def draw(
     renderer: StyleUNet,
     architecture: Architecture,
     generator: torch.Generator | None = None,
-    precision: torch.dtype | None = None,
+    compute: Compute = _PLAIN,
 ) -> Drawn:
     """Splats through a camera in native units, of the network's image size, and its neural renderer."""
     gaussians = native_gaussians(splats, vertices, architecture)
     raster = rasterize(gaussians, camera, settings=architecture.quirks.raster, depth=False)
     features = raster.color.movedim(-1, -3)
     coarse = features[:, :3]
-    with autocast(features.device, precision):
+    with compute.running(features.device):
         if not architecture.parts.renderer:
             fine = coarse
         elif architecture.shortcuts:
             fine = (renderer.logits(features, generator).float() + _logits(coarse)).sigmoid()
         else:
             fine = renderer(features, generator).float()
+            if compute.compiled:
+                fine = fine.clone()  # the next replay of the CUDA graph overwrites its output
     return Drawn(coarse, fine, raster.alpha.movedim(-1, -3))
 
 
@@ -256,8 +274,3 @@ def _colors_of_cells(image: Float[Tensor, "B 3 S S"], size: int) -> Float[Tensor
 def _logits(colors: Tensor) -> Tensor:
     """The inverse of the sigmoid, for colours that may be black or white."""
     return colors.clamp(_DARKEST, 1 - _DARKEST).logit()
-
-
-def autocast(device: torch.device, precision: torch.dtype | None) -> torch.autocast:
-    """A block whose networks compute in another precision; None: as they are."""
-    return torch.autocast(device.type, precision, enabled=precision is not None)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.avatars.oneshot.compute import Compute
 from vultus.avatars.oneshot.frames import (
     Batch,
     Frames,
@@ -60,7 +61,7 @@ class OneShotTask:
             raise VultusError(f"a batch of {settings.batch} cannot be shared evenly by {world_size()} processes")
         self.model, self.settings, self._frames, self._validation = model, settings, frames, validation
         self._perceptual = None if perceptual is None else perceptual.eval().requires_grad_(False)
-        model.precision = torch.bfloat16 if settings.precision == "bfloat16" else None
+        model.compute = Compute(settings.precision)  # unchecked: training in 16 bits also saves memory
         model.base_model.dino_model.requires_grad_(settings.train_vit)
         self._device = model.head_base.device
         self._numbers = [number for clip in frames.clips for number in clip]
