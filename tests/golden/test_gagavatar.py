@@ -83,7 +83,6 @@ def way(request, monkeypatch):
     with fewer multiplications is used here where it does not pay, too."""
     monkeypatch.setattr(convolution, "_LEAST_CHANNELS", 1)
     monkeypatch.setattr(convolution, "_LEAST_PIXELS", 1)
-    monkeypatch.setattr(convolution, "_LEAST_WORK", 1)
     with torch.set_grad_enabled(request.param == "learning"):
         yield request.param
 

@@ -19,7 +19,6 @@ def calls(monkeypatch):
     made, real = [], torch._nnpack_spatial_convolution
     convolution._threads_of.cache_clear()
     convolution._threads_of(convolution._PROCESS)
-    monkeypatch.setattr(convolution, "_LEAST_WORK", 1)
     monkeypatch.setattr(torch, "_nnpack_spatial_convolution", lambda *given: made.append(given) or real(*given))
     return made
 

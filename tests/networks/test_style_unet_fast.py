@@ -8,7 +8,7 @@ import io
 import pytest
 import torch
 
-from vultus.networks import style_unet_fast
+from vultus.networks import convolution, style_unet_fast
 from vultus.networks.style_unet import StyleUNet
 
 
@@ -37,6 +37,26 @@ def test_the_images_are_the_same(in_size, out_size, given, narrow, rows, monkeyp
         wanted, found = made.plain_logits(x), made.fast().logits(x)
     assert found.shape == wanted.shape
     torch.testing.assert_close(found, wanted, atol=2e-5 * float(wanted.abs().max()), rtol=0)
+
+
+@pytest.mark.skipif(not torch._nnpack_available(), reason="PyTorch was built without NNPACK")
+def test_the_images_are_the_same_with_fewer_multiplications(monkeypatch):
+    made, calls, threads = network(64, 64, 1 / 16), [], torch.get_num_threads()
+    real = torch._nnpack_spatial_convolution
+    monkeypatch.setattr(torch, "_nnpack_spatial_convolution", lambda *given: calls.append(1) or real(*given))
+    for name, value in (("_LEAST_CHANNELS", 1), ("_LEAST_PIXELS", 1), ("_threads_of", lambda process: 1)):
+        monkeypatch.setattr(convolution, name, value)
+    x = torch.randn(1, 8, 64, 64)
+    try:
+        with torch.no_grad():
+            made.logits(x)
+            assert threads == 1 or not calls
+            torch.set_num_threads(1)
+            wanted, found = made.plain_logits(x), made.logits(x)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(calls) > 20
+    torch.testing.assert_close(found, wanted, atol=2e-4 * float(wanted.abs().max()), rtol=0)
 
 
 def test_it_is_taken_only_where_it_gives_the_same(monkeypatch):

@@ -19,9 +19,6 @@ from torch import Tensor, nn
 _LEAST_CHANNELS = 64
 _LEAST_PIXELS = 1000
 """Below, on either side, transforming tiles and weights costs more than it saves (measured with AVX2)."""
-_LEAST_WORK = 2e9
-"""Multiplications of a direct convolution below which several threads are slower: NNPACK has its own, and its and
-OpenMP's wait for each other's ends by spinning."""
 
 
 def convolved(
@@ -47,18 +44,16 @@ class Conv3x3(nn.Conv2d):
 
 
 def _winograd_pays(x: Tensor, weight: Tensor) -> bool:
-    pixels, threads = x.shape[-2] * x.shape[-1], torch.get_num_threads()
     return (
         weight.shape[2:] == (3, 3)
         and min(weight.shape[:2]) >= _LEAST_CHANNELS
-        and pixels >= _LEAST_PIXELS
-        and (threads == 1 or pixels * weight.numel() >= _LEAST_WORK)
+        and x.shape[-2] * x.shape[-1] >= _LEAST_PIXELS
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and torch._C._get_nnpack_enabled()
-        and threads == _threads_of(os.getpid())
+        and torch.get_num_threads() == _threads_of(os.getpid())
     )
 
 

@@ -154,7 +154,7 @@ class FastStyleUNet:
         else:
             x = x * scale[:, None, None]
         if rows is None:
-            out = convolved(x, weight, None if gain is not None else bias)
+            out = _convolved(x, weight, None if gain is not None else bias)
         else:
             noise = rows.of(noise)
             out = _rows_convolved(x, weight, None if gain is not None else bias, rows)
@@ -168,7 +168,7 @@ class FastStyleUNet:
         return nn.functional.conv2d(x, modulated.weight * scale[:, None, None], layer.bias.flatten())
 
     def _conv(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
-        return convolved(x, self._weights[layer], layer.bias, layer.padding)  # pyright: ignore
+        return _convolved(x, self._weights[layer], layer.bias, layer.padding)  # pyright: ignore
 
     def _conv_rows(self, layer: nn.Conv2d, x: Tensor, rows: _Rows) -> Tensor:
         return _rows_convolved(x, self._weights[layer], layer.bias, rows)
@@ -200,7 +200,15 @@ def _rows_convolved(x: Tensor, weight: Tensor, bias: Tensor | None, rows: _Rows)
     above, below = int(rows.first == 0), int(rows.end == rows.size)
     if above or below:
         x = nn.functional.pad(x, (0, 0, above, below))
-    return convolved(x, weight, bias, (0, 1))
+    return _convolved(x, weight, bias, (0, 1))
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int] = (1, 1)) -> Tensor:
+    """A convolution; on one thread with fewer multiplications. On several that gains nothing here: it has threads of
+    its own, and after each of so many short convolutions both kinds spin while they wait for more."""
+    if torch.get_num_threads() == 1:
+        return convolved(x, weight, bias, padding)
+    return nn.functional.conv2d(x, weight, bias, padding=padding)
 
 
 def _activated(x: Tensor) -> Tensor:
