@@ -20,6 +20,7 @@ from vultus.motion import HeadParams, Motion
 from vultus.tracking import FitSettings, Observations, TrackSettings, fit_landmarks, track
 from vultus.tracking.detectors import StoredDetector
 from vultus.tracking.landmark_fit import embedding_of
+from vultus.tracking.landmark_regions import TRUSTED
 from vultus.tracking.placement import meet, rigid
 from vultus.tracking.rig import Rig
 from vultus.workflows.synth import SynthSettings, synthesize
@@ -139,6 +140,18 @@ def test_a_camera_that_sees_something_else_is_left_out(builtin: SkinnedHead) -> 
     true = (corners * embedding.barycentric[..., None]).sum(-2).double().numpy()
     order = np.argsort(embedding.ids.numpy())
     assert np.abs(met.points - true[:, order]).max() < 1e-4
+
+
+def test_a_view_of_which_the_detector_says_little_right_makes_no_misfit(builtin: SkinnedHead) -> None:
+    params, rig = person(builtin, 2), cameras(4)
+    fit = fit_landmarks(builtin, observed(landmarks(builtin, params, rig), rig))
+    residual = fit.residual.copy()
+    residual[:, 3] += 0.5
+    residual[1] = np.nan
+    worse = replace(fit, residual=residual)
+    assert worse.mean_error(TRUSTED)[0] > 0.1
+    assert worse.median_error(TRUSTED)[0] < 0.03
+    assert np.isnan(worse.median_error(TRUSTED)[1])
 
 
 def test_a_rigid_motion_is_found() -> None:

@@ -20,7 +20,7 @@ from vultus.tracking.landmark_fit import Fit, embedding_of, problem_of
 from vultus.tracking.landmark_model import LandmarkModel
 from vultus.tracking.photometric import SEVERAL_CAMERAS, refine_fit, with_pictures
 from vultus.tracking.rig import Rig
-from vultus.tracking.skin_samples import depth_range, shading, surface_samples
+from vultus.tracking.skin_samples import depth_range, levels, shading, surface_samples
 from vultus.tracking.static_offset import Bumps, raised
 
 _SIDE, _INSTANTS, _CAMERAS = 192, 3, 4
@@ -198,6 +198,27 @@ def test_gains_of_cameras_and_smooth_light_are_taken_off() -> None:
     flat = values / factor
     spread = (flat - flat.mean((0, 2), keepdim=True)).abs().mean()
     assert float(spread) < 0.15 * float((values - values.mean((0, 2), keepdim=True)).abs().mean())
+
+
+def test_what_all_pictures_of_an_instant_share_is_told_from_the_texture() -> None:
+    generator = torch.Generator().manual_seed(3)
+    color = 0.3 + 0.4 * torch.rand(50, generator=generator).double()
+    own = 0.01 * torch.randn(12, 50, generator=generator).double()
+    values = (color + own)[..., None].repeat(1, 1, 6)
+    values[:, :, 0] += 0.2  # a hand before one camera
+    values[3, 7] = torch.nan
+    weights = torch.ones_like(values)
+    texture, found = levels(values, weights, 0.004, 1.0, 0.01)
+    assert float((texture - color - own.mean(0)).abs().mean()) < 0.15 * float(own.abs().mean())
+    relative = own - own.mean(0)
+    seen = torch.ones(12, 50, dtype=torch.bool)
+    seen[3, 7] = False
+    assert float((found - relative)[seen].abs().mean()) < 0.2 * float(own.abs().mean())
+    assert float(found[3, 7]) == 0
+    held, again = levels(values, weights, 0.004, 1.0, 0.01, texture)
+    assert held is texture
+    assert float((again - found).abs().mean()) < 2e-4
+    assert not bool(levels(values, weights, 0.004, 1.0, 0.0)[1].any())
 
 
 def test_depth_jumps_are_seen_from_both_sides() -> None:

@@ -121,12 +121,20 @@ class Fit:
 
     def mean_error(self, names: tuple[str, ...]) -> Float64[np.ndarray, "N"]:
         """Mean residual per frame over the points of some regions, fraction of the eye distance."""
-        rows = [index for index, name in enumerate(regions(self.set_name, self.ids)) if name in names]
+        residual = self._residual_of(names)
         with np.errstate(invalid="ignore"):
-            residual = self.residual[..., rows].reshape(len(self.residual), -1)
             seen = np.isfinite(residual)
             total = np.where(seen, residual, 0.0).sum(1)
             return np.where(seen.any(1), total / np.maximum(seen.sum(1), 1), np.nan)
+
+    def median_error(self, names: tuple[str, ...]) -> Float64[np.ndarray, "N"]:
+        """The median instead: a view from the side, of which a detector says little that is right, does not count."""
+        residual = self._residual_of(names)
+        return np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in residual])
+
+    def _residual_of(self, names: tuple[str, ...]) -> Float64[np.ndarray, "N K"]:
+        rows = [index for index, name in enumerate(regions(self.set_name, self.ids)) if name in names]
+        return self.residual[..., rows].reshape(len(self.residual), -1)
 
 
 def fit_landmarks(

@@ -241,8 +241,12 @@ def _crops(footage: RigFootage, head: SkinnedHead, fit: Fit, progress: Progress)
 
 
 def _validity(fit: Fit, footage: RigFootage) -> tuple[Bool[np.ndarray, "N"], dict[int, str]]:
-    """Which instants may be used, and why not the others."""
-    error = fit.mean_error(TRUSTED)
+    """Which instants may be used, and why not the others.
+
+    Judged by the median over all cameras' points: pictures refine what a detector places wrongly, above all in
+    profiles, so that a good fit may be far from those points.
+    """
+    error = fit.median_error(TRUSTED)
     reasons = {int(instant): "no face" for instant in np.flatnonzero(~fit.seen)}
     for instant in np.flatnonzero(fit.seen):
         if not error[instant] <= MISFIT:

@@ -29,7 +29,7 @@ from vultus.tracking.landmark_regions import regions
 from vultus.tracking.landmark_solver import Equations, Problem, State, minimise
 from vultus.tracking.observations import FitSettings, Observations
 from vultus.tracking.outline import Outline, signed_distances
-from vultus.tracking.skin_samples import robust, robust_mean, robust_texture, shading, sight, surface_samples, trusted
+from vultus.tracking.skin_samples import levels, robust, robust_texture, shading, sight, surface_samples, trusted
 from vultus.tracking.static_offset import Bumps, raised
 
 _CHUNK = 8
@@ -50,15 +50,18 @@ class Trust:
     """How far pictures and landmarks are believed, and by what blurs they are compared.
 
     noises: standard deviations of a value at each blur; a small one makes more values outliers, which at coarse blurs,
-    where much is still displaced, few are. share: how much of a sample is news (neighbours repeat each other).
-    landmarks, irises, closures: factors of the weights of landmarks, and of gaps between lids and lips. edge: within
-    so many pixels of a jump in depth nothing counts. blurs: standard deviations in pixels of a crop, coarse first; of
-    pairs, what lies between is compared.
+    where much is still displaced, few are. share: how much of a sample is news (neighbours repeat each other). tail:
+    how little outliers pull (`robust`). spread: standard deviation of how much brighter or darker a sample is to all
+    cameras of one instant, since light meets it at another angle (0: never). landmarks, irises, closures: factors of
+    the weights of landmarks, and of gaps between lids and lips. edge: within so many pixels of a jump in depth, and of
+    what is no skin, nothing counts. blurs: standard deviations in pixels of a crop, coarse first; of pairs, what lies
+    between is compared.
     """
 
     noises: tuple[float, ...]
     share: float
     tail: float
+    spread: float
     landmarks: float
     irises: float
     closures: float
@@ -66,8 +69,8 @@ class Trust:
     blurs: tuple[tuple[float, float] | tuple[float], ...]
 
 
-ONE_CAMERA = Trust((0.03, 0.03), 0.05, 0.5, 0.1, 0.1, 1.0, 0, ((2.0, 10.0), (1.0, 6.0)))
-SEVERAL_CAMERAS = Trust((0.016, 0.008, 0.004), 0.1, 1.0, 0.01, 0.2, 0.05, 2, ((2.0,), (1.0,), (0.5,)))
+ONE_CAMERA = Trust((0.03, 0.03), 0.05, 0.5, 0.0, 0.1, 0.1, 1.0, 0, ((2.0, 10.0), (1.0, 6.0)))
+SEVERAL_CAMERAS = Trust((0.016, 0.008, 0.004), 0.1, 1.0, 0.01, 0.01, 0.2, 0.05, 2, ((2.0,), (1.0,), (0.5,)))
 """That several cameras at once see the same value at a vertex says where it is; that one sees it over time, less so.
 Irises are not among the samples, so that the eyes turn by their landmarks."""
 
@@ -78,8 +81,8 @@ class PhotometricProblem(Problem):
 
     `crops` hold what is compared; `texture` [L] is the value of every sample of `surface`, `visible` [N, L, C] the
     weight of each in each picture, `shade` by which factor the picture is brighter there; `noise` is the standard
-    deviation of a value, `share` how much of a sample is news. When `learning`, the texture given does not count: it is
-    always the one of least cost, and the equations are those with it eliminated.
+    deviation of a value; `share`, `tail` and `spread` are those of `Trust`. When `learning`, the texture given does not
+    count: it is always the one of least cost, and the equations are those with it eliminated.
     """
 
     surface: LandmarkModel
@@ -90,6 +93,7 @@ class PhotometricProblem(Problem):
     noise: float
     share: float
     tail: float
+    spread: float
     learning: bool
 
     def pixels(self, state: State, frames: slice) -> Float64[Tensor, "N L C 2"]:
@@ -111,15 +115,23 @@ class PhotometricProblem(Problem):
         """What the pictures show at the samples, light taken off; NaN outside."""
         return _sample(self.crops.images[frames], self.pixels(state, frames)) / self.shade[frames]
 
-    def shown(self, state: State) -> tuple[Float64[Tensor, "N L C"], Float64[Tensor, "L"]]:
-        """What all pictures show at the samples (NaN outside), and what these should show."""
+    def residual(self, state: State) -> tuple[Float64[Tensor, "N L C"], Float64[Tensor, "N L"]]:
+        """By how much (in units of the noise) pictures differ at the samples from what these should show there, NaN
+        outside; and the part of it that was taken off as an instant's own."""
         values = torch.cat([self.values(state, frames) for frames in self.parts])
-        return values, robust_mean(values, self.visible, self.noise, self.tail) if self.learning else self.texture
+        given = None if self.learning else self.texture
+        texture, own = levels(values, self.visible, self.noise, self.tail, self.spread, given)
+        return (values - texture[:, None] - own[..., None]) / self.noise, own / self.noise
 
     def cost(self, state: State) -> float:
-        values, texture = self.shown(state)
-        residual = (values - texture[:, None]) / self.noise
-        return super().cost(state) + self.share * float((self.visible * robust(residual, self.tail)).nansum())
+        residual, own = self.residual(state)
+        pictures = float((self.visible * robust(residual, self.tail)).nansum())
+        return super().cost(state) + self.share * (pictures + self._stillness * float(own.square().sum()))
+
+    @property
+    def _stillness(self) -> float:
+        """The precision of instants' own differences, in units of the noise."""
+        return (self.noise / self.spread) ** 2 if self.spread else 0.0
 
     def normal_equations(
         self, state: State, free_frame: Bool[Tensor, "P"], free_identity: bool, free_focal: bool
@@ -131,11 +143,11 @@ class PhotometricProblem(Problem):
         """
         landmarks = super().normal_equations(state, free_frame, free_identity, free_focal)
         hessian, gradient = landmarks.hessian, landmarks.gradient
-        values, texture = self.shown(state)
-        residual = (values - texture[:, None]) / self.noise
+        residual, _ = self.residual(state)
         size, (count, width) = self.layout.size, gradient.shape
-        total = residual.new_zeros(len(texture))
-        ties = residual.new_zeros(len(texture), count * size + width - size)
+        samples = len(self.texture)
+        total = residual.new_zeros(samples)
+        ties = residual.new_zeros(samples, count * size + width - size)
         for frames in self.parts:
             part, here = state.frames[frames], residual[frames].nan_to_num()
             surface, onto, weight = self._linear(state, residual, frames, free_focal)
@@ -148,13 +160,21 @@ class PhotometricProblem(Problem):
             hessian[frames] += (motion.flatten(1, 2).transpose(1, 2) @ (inner @ motion).flatten(1, 2)).numpy()
             pull = (weighted * here[..., None]).sum(2)
             gradient[frames] += (motion.flatten(1, 2).transpose(1, 2) @ pull.flatten(1)[..., None])[..., 0].numpy()
+            if not self.learning and not self.spread:
+                continue
+            tie, heard = (weighted.sum(2)[..., None, :] @ motion)[..., 0, :], weight.sum(2)
+            if self.spread:  # first what is each instant's own, then what all share
+                still = self.share * self._stillness
+                owned = tie / (heard + still).sqrt()[..., None]
+                hessian[frames] -= (owned.transpose(1, 2) @ owned).numpy()
+                left = still / (heard + still)
+                tie, heard = tie * left[..., None], heard * left
             if self.learning:
-                tie = (weighted.sum(2)[..., None, :] @ motion)[..., 0, :]
                 first = (frames.start or 0) * size
                 columns = tie[..., :size].transpose(0, 1).flatten(1)
                 ties[:, first : first + columns.shape[1]] = columns
                 ties[:, count * size :] += tie[..., size:].sum(0)
-                total += weight.sum((0, 2))
+                total += heard.sum(0)
         if not self.learning:
             return Equations(hessian, gradient)
         return Equations(hessian, gradient, (ties / total.clamp_min(1e-9).sqrt()[:, None])[total > 1e-6].numpy())
@@ -164,17 +184,21 @@ class PhotometricProblem(Problem):
     ) -> tuple[Float64[Tensor, "L"], Float64[Tensor, "L"]]:
         """Second derivatives and gradients of the pictures' cost (both halved) as samples move along directions on the
         rest head, each for itself; metres."""
-        values, texture = self.shown(state)
-        residual = (values - texture[:, None]) / self.noise
-        second, first, tie, total = (torch.zeros_like(texture) for _ in range(4))
+        residual, _ = self.residual(state)
+        second, first, tie, total = (torch.zeros_like(self.texture) for _ in range(4))
         for frames in self.parts:
             surface, onto, weight = self._linear(state, residual, frames, False)
             moved = torch.einsum("njab,jl,lb->nla", surface.rotation, self.surface.weights, directions)
             slope = (onto * moved[:, :, None]).sum(-1)
             second += (weight * slope**2).sum((0, 2))
             first += (weight * slope * residual[frames].nan_to_num()).sum((0, 2))
-            tie += (weight * slope).sum((0, 2))
-            total += weight.sum((0, 2))
+            pulled, heard = (weight * slope).sum(2), weight.sum(2)
+            if self.spread:
+                still = self.share * self._stillness
+                second -= (pulled**2 / (heard + still)).sum(0)
+                pulled, heard = (part * still / (heard + still) for part in (pulled, heard))
+            tie += pulled.sum(0)
+            total += heard.sum(0)
         return (second - tie**2 / total.clamp_min(1e-9) if self.learning else second), first
 
     def _linear(
@@ -483,6 +507,7 @@ def with_pictures(
         noise=noise,
         share=trust.share,
         tail=trust.tail,
+        spread=trust.spread,
         learning=texture is None,
     )
     values = torch.cat([task.values(state, frames) for frames in task.parts])
@@ -492,7 +517,9 @@ def with_pictures(
     if texture is None:
         flat = (part.transpose(1, 2).flatten(0, 1) for part in (values, seen.visible))
         texture = (
-            robust_texture(*flat) if problem.rig.cameras == 1 else robust_mean(values, seen.visible, noise, trust.tail)
+            robust_texture(*flat)
+            if problem.rig.cameras == 1
+            else levels(values, seen.visible, noise, trust.tail, trust.spread)[0]
         )
     known = texture.isfinite()
     return replace(task, texture=texture.nan_to_num(), visible=torch.where(known[:, None], seen.visible, 0.0))

@@ -175,18 +175,40 @@ def trusted(residual: Tensor, tail: float) -> Tensor:
 
 
 def robust_mean(
-    values: Float64[Tensor, "N L C"], weights: Float64[Tensor, "N L C"], noise: float = 0.02, tail: float = 0.5
+    values: Float64[Tensor, "N L C"], weights: Float64[Tensor, "N L C"], noise: float = 0.02
 ) -> Float64[Tensor, "L"]:
-    """Of every sample the value of least `robust` cost over the pictures (0 where none shows it)."""
-    values, weights = (part.transpose(1, 2).flatten(0, 1) for part in (values, weights))
+    """Of every sample the value of least pseudo-Huber cost over the pictures (0 where none shows it)."""
+    return levels(values, weights, noise, 0.5, 0.0)[0]
+
+
+def levels(
+    values: Float64[Tensor, "N L C"],
+    weights: Float64[Tensor, "N L C"],
+    noise: float,
+    tail: float,
+    spread: float,
+    texture: Float64[Tensor, "L"] | None = None,
+) -> tuple[Float64[Tensor, "L"], Float64[Tensor, "N L"]]:
+    """Of every sample the value of least `robust` cost over the pictures (0 where none shows it), and by how much each
+    instant differs from it in all pictures; such differences are Gaussian with standard deviation `spread`, in values'
+    units (0: there are none). A texture that is given stays."""
     weights = torch.where(values.isfinite(), weights, 0.0)
-    middle = torch.where(weights > 0, values, torch.nan).nanmedian(0).values.nan_to_num()
+    flat, seen = (part.transpose(1, 2).flatten(0, 1) for part in (values, weights))
+    middle = torch.where(seen > 0, flat, torch.nan).nanmedian(0).values.nan_to_num() if texture is None else texture
     values = values.nan_to_num()
+    own = torch.zeros_like(values[..., 0])
+    prior = (noise / spread) ** 2 if spread else torch.inf
     for _ in range(_REWEIGHTED):
-        believed = weights * trusted((values - middle) / noise, tail)
-        total = believed.sum(0)
-        middle = torch.where(total > 1e-9, (believed * values).sum(0) / total.clamp_min(1e-9), middle)
-    return middle
+        believed = weights * trusted((values - middle[:, None] - own[..., None]) / noise, tail)
+        heard = believed.sum(-1)
+        mean = (believed * values).sum(-1) / heard.clamp_min(1e-12)
+        # With the instants' own differences eliminated, an instant says no more than these allow.
+        said = heard / (1 + heard / prior)
+        if texture is None:
+            total = said.sum(0)
+            middle = torch.where(total > 1e-9, (said * mean).sum(0) / total.clamp_min(1e-12), middle)
+        own = (mean - middle) * heard / (heard + prior)
+    return middle, own
 
 
 def robust_texture(values: Float64[Tensor, "N L"], weights: Float64[Tensor, "N L"]) -> Float64[Tensor, "L"]:
