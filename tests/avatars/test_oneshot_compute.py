@@ -122,3 +122,25 @@ def test_only_the_renderer_is_compiled_and_copies_are_not(model, monkeypatch):
     assert asked == [(model.upsampler, {"mode": "reduce-overhead"})]
     model.upsampler._compiled_call_impl = lambda *given: None
     assert copy.deepcopy(model.upsampler)._compiled_call_impl is None
+
+
+@pytest.mark.slow
+def test_fewer_multiplications_give_the_same_splats_at_the_published_size():
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = OneShotModel()
+    model = model.to_empty(device="cpu").eval().requires_grad_(False)
+    for name, value in model.state_dict().items():  # activations as large as those of trained networks
+        value.normal_(0, value[0].numel() ** -0.5 if value.dim() > 1 else 0.05)
+        if value.dim() == 1 and name.endswith(("weight", "gamma")):
+            value.add_(1)
+    picture = torch.rand(1, 3, 518, 518)
+    with torch.no_grad():
+        found = model.splats(picture, TRANSFORM[None])
+        with torch.backends.nnpack.flags(enabled=False):
+            wanted = model.splats(picture, TRANSFORM[None])
+    assert found.lifted.shape == (1, 2 * 296**2, 3)
+    for name in ("features", "opacities", "scales", "rotations"):
+        one, other = (getattr(each.attributes, name) for each in (found, wanted))
+        assert (one - other).square().mean().sqrt() < 2e-5 * other.square().mean().sqrt(), name
+    assert (found.lifted - wanted.lifted).abs().max() < 1e-4  # 0.02 mm
