@@ -103,6 +103,9 @@ def test_deca_sees_a_square_around_the_face(tmp_path: Path) -> None:
     expected = network.network(planes)["expression"][0]
     assert found is not None
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3)
+    turn = replace(network, code="pose")(image)
+    assert turn is not None
+    torch.testing.assert_close(turn, network.network(planes)["pose"][0, :3], rtol=1e-2, atol=1e-3)
     assert network.name.startswith("DECA, weights ")
 
 
@@ -117,7 +120,8 @@ def test_evaluation_with_weights(rig, backbone: Path, tmp_path: Path, monkeypatc
     assert result["identity"].startswith("ArcFace, weights ")
     assert result["protocols"]["novel-view"]["mean"]["identity_similarity"] > 0.99
     assert "identity similarity" not in result["not_measured"]
-    assert "--expression FILE" in result["not_measured"]["expression distance"]
+    for name in ("expression distance", "pose distance"):
+        assert "--expression FILE" in result["not_measured"][name]
     (tmp_path / "junk.pth").write_bytes(b"junk")
     for key in ("identity", "expression"):
         with pytest.raises(VultusError, match=r"junk\.pth"):

@@ -439,6 +439,8 @@ def test_what_does_not_fit_is_refused(rig, network, data, head, tmp_path):
             evaluate_network(network, data, tmp_path / "x", request)
     with pytest.raises(VultusError, match="holds no captures"):
         evaluate_network(network, tmp_path, tmp_path / "x", QUICK)
+    with pytest.raises(VultusError, match="vultus track"):
+        evaluate_network(network, small, tmp_path / "x", QUICK)
     with pytest.raises(VultusError, match="no such file"):
         open_and_evaluate(tmp_path / "none.pt", data, tmp_path / "x", QUICK)
     rig.avatar().save(tmp_path / "avatar")

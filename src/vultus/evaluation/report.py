@@ -98,7 +98,7 @@ _RANKED_BY = {
     "psnr": "{:.1f} dB",
     "identity_similarity": "CSIM {:.3f}",
     "expression_distance": "AED {:.3f}",
-    "tracked_expression_distance": "AED {:.3f}",
+    "tracked_expression_distance": "own AED {:.3f}",
     "akd_eye_share": "AKD {:.3f}",
 }
 

@@ -148,6 +148,11 @@ def open_frames(folder: Path, head: str | None, split: str | None) -> tuple[Name
     from vultus.files import sha256_of
     from vultus.heads.load import load_head
 
+    if not folder.is_dir():
+        raise VultusError(
+            f"{folder}: is not a folder. A network is measured on a folder of captures, which `vultus track` makes of "
+            "videos, or of pictures of GAGAvatar's tracker in an LMDB"
+        )
     model = None if head is None else load_head(head)
     if not (folder / "img_lmdb").is_dir():
         if split not in (None, "all"):
