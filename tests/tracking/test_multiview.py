@@ -255,12 +255,12 @@ def test_wrong_rigs_are_refused_by_what_is_likely(taken, builtin: SkinnedHead, t
 
 
 @pytest.mark.slow
-def test_a_clean_capture_is_tracked_to_a_millimetre_from_its_pictures_alone(
+def test_a_clean_capture_is_tracked_to_less_than_a_millimetre_from_its_pictures_alone(
     builtin: SkinnedHead, tmp_path: Path
 ) -> None:
-    """Median 0.9, mean 1.2 mm when this was written; 2.8 and 3.1 mm from landmarks alone."""
+    """Of somebody on whom no constant was chosen: mean 0.8 mm when this was written; 4.3 mm from landmarks alone."""
     pytest.importorskip("mediapipe")
-    made = SynthSettings(preset="clean", cameras=8, timesteps=6, size=512, seed=1, truth="motion")
+    made = SynthSettings(preset="clean", cameras=8, timesteps=6, size=384, seed=5, truth="motion")
     synthesize(tmp_path / "capture", made)
     settings = TrackSettings(hair=False, overlay=False)
     found = track(tmp_path / "capture", tmp_path / "out", head=builtin, settings=settings).motion.params
@@ -268,5 +268,5 @@ def test_a_clean_capture_is_tracked_to_a_millimetre_from_its_pictures_alone(
     face = builtin.regions["face"]
     a, b = (builtin.pose(params).vertices[:, face] for params in (true, found))
     distance = 1000 * (a - b).norm(dim=-1)
-    assert float(distance.median()) < 1.2
-    assert float(distance.mean()) < 1.6
+    assert float(distance.median()) < 0.8
+    assert float(distance.mean()) < 1.0
