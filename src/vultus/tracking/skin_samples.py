@@ -192,6 +192,8 @@ def levels(
     """Of every sample the value of least `robust` cost over the pictures (0 where none shows it), and by how much each
     instant differs from it in all pictures; such differences are Gaussian with standard deviation `spread`, in values'
     units (0: there are none). A texture that is given stays."""
+    if texture is not None and not spread:
+        return texture, torch.zeros_like(values[..., 0])
     weights = torch.where(values.isfinite(), weights, 0.0)
     flat, seen = (part.transpose(1, 2).flatten(0, 1) for part in (values, weights))
     middle = torch.where(seen > 0, flat, torch.nan).nanmedian(0).values.nan_to_num() if texture is None else texture
