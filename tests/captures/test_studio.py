@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 
 from vultus.cameras import Camera
 from vultus.captures.studio import LABELS, Shot, Stage, Studio, make_person, random_lighting, studio_rig
+from vultus.captures.studio.dressing import dress
+from vultus.captures.studio.labels import NUMBER
 from vultus.captures.studio.mistaken import mistracked, static_offset
 from vultus.captures.studio.solids import ball, tube
 from vultus.captures.studio.surface import anatomy_of
@@ -206,3 +209,12 @@ def test_clothes_face_outwards() -> None:
             )
             agree = (face_normals(garment.vertices, garment.faces) * outward).sum(-1) > 0
             assert float(agree.float().mean()) > 0.75
+
+
+def test_shoulders_of_another_head_model_wear_cloth_too() -> None:
+    own, other = load_head(), deepcopy(load_head())
+    del other.attributes["part"]
+    person = make_person(4, own)
+    cloth = [dress(head, person, wardrobe=True, size=64).labels[:512] == NUMBER["cloth"] for head in (own, other)]
+    assert not bool(cloth[0].any())
+    assert float(cloth[1].float().mean()) > 0.01

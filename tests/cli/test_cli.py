@@ -1,10 +1,13 @@
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
+import vultus.heads.load as loading
 from vultus.cli import COMMANDS, run
+from vultus.errors import VultusError
 
 
 def test_help_lists_every_command_and_explains_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +77,16 @@ def test_what_is_optional_is_not_called_missing(capsys: pytest.CaptureFixture[st
     assert run(["doctor"]) == 0
     (cuda,) = (line for line in capsys.readouterr().out.splitlines() if " cuda " in line)
     assert not cuda.startswith("missing")
+
+
+def test_a_remark_is_one_line_without_code(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: str) -> None:
+        for file in (loading.__file__, "another package.py"):
+            warnings.warn_explicit("two shapes are missing", UserWarning, file, 1)
+        raise VultusError("no head")
+
+    monkeypatch.setattr(loading, "load_head", load)
+    with pytest.warns(UserWarning, match="two shapes") as others:
+        assert run(["inspect", "nothing", "--head", "folder"]) == 2
+    assert [warning.filename for warning in others] == ["another package.py"]
+    assert capsys.readouterr().err == "note: two shapes are missing\nerror: no head\n"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from vultus.errors import VultusError
@@ -40,13 +43,14 @@ def run(arguments: Sequence[str]) -> int:
         print(f"vultus {__version__}")
         return 0
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {name: _command(module) for name, module in COMMANDS.items()},
-            prog="vultus",
-            description="Animatable 3D head avatars from a photo, a video or a multi-camera capture.",
-            args=list(arguments) or ["--help"],
-            sort_subcommands=False,
-        )
+        with _remarks_as_lines():
+            tyro.extras.subcommand_cli_from_dict(
+                {name: _command(module) for name, module in COMMANDS.items()},
+                prog="vultus",
+                description="Animatable 3D head avatars from a photo, a video or a multi-camera capture.",
+                args=list(arguments) or ["--help"],
+                sort_subcommands=False,
+            )
     except VultusError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,6 +60,22 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return 141
     return 0
+
+
+@contextmanager
+def _remarks_as_lines() -> Iterator[None]:
+    """What this package warns of is said on a line of its own, without the line of code that noticed it."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+            if Path(filename).is_relative_to(Path(__file__).parent.parent):
+                print(f"note: {message}", file=sys.stderr)
+            else:
+                shown(message, category, filename, *rest)
+
+        warnings.showwarning = show
+        yield
 
 
 def _command(module: str) -> Callable[..., Any]:

@@ -52,8 +52,10 @@ def dress(head: HeadModel, person: Person, *, wardrobe: bool, size: int) -> Dres
     texels = surface_of(head, 1024 if size > 320 else 512)
     anatomy = anatomy_of(head)
     head_rest = head.pose(replace(head.neutral(), identity=person.identity)).vertices
-    painted = paint(texels, person, hair_painted=not wardrobe, shirt_painted=not wardrobe)
-    labels = texel_labels(texels, person, shirt_painted=not wardrobe)
+    # The shirt is cut for the built-in bust: what of another one comes through it wears the same cloth.
+    shirt_painted = not wardrobe or not anatomy.is_own
+    painted = paint(texels, person, hair_painted=not wardrobe, shirt_painted=shirt_painted)
+    labels = texel_labels(texels, person, shirt_painted=shirt_painted)
     label_image = labels[texels.fill].reshape(texels.size, texels.size)
     garments = dressed(person, head_rest, anatomy, head.faces) if wardrobe else []
     texture, label_image, uvs = _canvas(painted, label_image, garments)

@@ -43,7 +43,8 @@ class Anatomy:
 
     position: place on the built-in head's template that each vertex corresponds to, millimetres (x to the subject's
     left, y = 0 at the pupils, z out of the face). part: what it belongs to. lip, lid: 1 on the lips, on the lids' edge.
-    occlusion: share of ambient light that reaches it.
+    occlusion: share of ambient light that reaches it. is_own: of the built-in head; another one's shoulders may be of
+    any shape.
     """
 
     position: Float[Tensor, "V 3"]
@@ -51,6 +52,7 @@ class Anatomy:
     lip: Float[Tensor, "V"]
     lid: Float[Tensor, "V"]
     occlusion: Float[Tensor, "V"]
+    is_own: bool = True
 
     def places(self) -> Places:
         """The same as the sculpt's painting functions take it."""
@@ -93,7 +95,8 @@ def anatomy_of(head: HeadModel) -> Anatomy:
         lip[head.regions["lips"]] = 1.0
     inside = (part == MOUTH_BAG).float()
     depth = ((position[:, 2] - 40) / 45).clamp(0.2, 1)
-    return Anatomy(position, part, lip, lid, torch.where(inside > 0, 0.35 * depth, torch.ones(len(part))))
+    occlusion = torch.where(inside > 0, 0.35 * depth, torch.ones(len(part)))
+    return Anatomy(position, part, lip, lid, occlusion, is_own=False)
 
 
 def _bent(head: HeadModel) -> Float[Tensor, "V 3"]:
