@@ -245,6 +245,8 @@ def test_commands_take_published_avatars(egg: Path, tmp_path: Path, capsys: pyte
     name = "point_cloud/iteration_600000/point_cloud.ply"
     bodies = [(tmp_path / folder / name).read_bytes().split(b"end_header\n", 1)[1] for folder in ("theirs", "again")]
     assert bodies[0] == bodies[1]
+    # As the published program leaves it; a plain capture has a file of this name too.
+    (tmp_path / "theirs" / "cameras.json").write_text(json.dumps([camera_json(0.2)]))
     assert run(["inspect", str(tmp_path / "theirs")]) == 0
     assert "a trained avatar of GaussianAvatars" in capsys.readouterr().out
     assert run(["export", str(tmp_path / "theirs"), "-o", str(tmp_path / "x.ply")]) == 2

@@ -60,6 +60,7 @@ def inspect(
     Raises:
         VultusError: nothing is there, or it is of no kind that is known.
     """
+    from vultus.avatars import is_avatar
     from vultus.captures import LAYOUTS, layout_of, read_contents
     from vultus.captures.fields import MirroredPose
     from vultus.captures.findings import Finding
@@ -68,7 +69,8 @@ def inspect(
     path = Path(path)
     if not path.exists():
         raise VultusError(f"{path}: there is no such file or folder")
-    layout = layout_of(path) if path.is_dir() else None
+    # A published avatar has a cameras.json too, of another kind than that of plain captures.
+    layout = layout_of(path) if path.is_dir() and not is_avatar(path) else None
     if layout is None:
         return Inspection(_other(path))
     title = f"a capture in the layout of {layout.title}"

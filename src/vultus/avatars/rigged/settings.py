@@ -89,7 +89,9 @@ class RiggedSettings:
     where many Gaussians are seen from the side, grow; whatever draws the avatar must do the same.
     coarse: share of the steps, at the start, at half resolution. crop: draw only the part of a picture that the head is
     in. cut_neck: believe pictures only near the head model. shoulders: below the mouth believe all of them, and cover
-    what they show beyond the model's bust. posture: learn from a video how the bust moves with the head.
+    what they show beyond the model's bust. hull: instead of both, where several cameras have masks, believe these and
+    cover all that they agree on and the model does not reach, hair as well as shoulders. posture: learn from a video
+    how the bust moves with the head.
     reach: how far beyond the head model pictures are believed to show the head, as a share of its height.
     finetune: also optimise pose, translation and expression of the training frames. strategy: how Gaussians are added,
     moved and removed: "default" as `densify` says, "mcmc" as `mcmc` says.
@@ -112,6 +114,7 @@ class RiggedSettings:
     crop: bool = True
     cut_neck: bool = False
     shoulders: bool = False
+    hull: bool = False
     posture: bool = False
     reach: float = 0.15
     finetune: bool = True
@@ -234,6 +237,7 @@ _FAST = replace(
     _MONOCULAR,
     preset="fast",
     steps=6000,
+    hull=True,
     posture=False,
     inset=0.8,
     antialiased=True,

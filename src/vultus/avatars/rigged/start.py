@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vultus.avatars.rigged.appearance import Seen, backproject, merge, paint
+from vultus.avatars.rigged.beyond import extended, further_splats
 from vultus.avatars.rigged.frames import TriangleFrames, local_to_world
 from vultus.avatars.rigged.grazing import grazing
 from vultus.avatars.rigged.layout import divisions_for, published_splats, surface_splats
@@ -25,9 +26,7 @@ from vultus.avatars.rigged.parts import (
 )
 from vultus.avatars.rigged.posture import posture_of
 from vultus.avatars.rigged.settings import RiggedSettings
-from vultus.avatars.rigged.shoulders import shoulder_splats
 from vultus.captures import Capture, View
-from vultus.captures.below_line import above_shoulders, neck_border
 from vultus.heads.measures import head_height
 from vultus.heads.model import HeadModel, SkinnedHead
 from vultus.images.masks import erode
@@ -110,17 +109,13 @@ def start_avatar(capture: Capture, head: HeadModel, views: list[View], settings:
         rigid = rigid * (1 - 0.6 * lids) * (1 + parts.weights["lips"] + 4 * inside)
         with torch.no_grad():
             avatar.sh0.copy_(rgb_to_sh0(anchor)[:, None])
-    if surface and settings.shoulders:
-        for view in _views_of_shoulders(capture, views):
-            extra = _shoulders(avatar, capture, view)
-            if extra is None:
-                continue
-            avatar = RiggedAvatar(head, rest, camera, _joined(avatar.splats(), extra), **about)
-            more = len(extra.means)
-            anchor = torch.cat([anchor, extra.sh0[:, 0] * SH_C0 + 0.5])
-            trust, hold = (torch.cat([values, torch.ones(more)]) for values in (trust, hold))
-            rigid, skin = (torch.cat([values, torch.zeros(more)]) for values in (rigid, skin))
-            bust = torch.cat([bust, torch.ones(more)])
+    for extra, on_bust in further_splats(avatar, capture, views, settings) if surface else ():
+        avatar = extended(avatar, extra)
+        more = len(extra.means)
+        anchor = torch.cat([anchor, extra.sh0[:, 0] * SH_C0 + 0.5])
+        trust, hold = (torch.cat([values, torch.ones(more)]) for values in (trust, hold))
+        rigid, skin = (torch.cat([values, torch.zeros(more)]) for values in (rigid, skin))
+        bust = torch.cat([bust, on_bust])
     beyond = torch.arange(avatar.count) >= count
     if not settings.bind:
         avatar = _unbound(avatar, capture.motion.params[views[0].timestep])
@@ -153,36 +148,6 @@ def _sink(avatar: RiggedAvatar, depth: float) -> None:
     with torch.no_grad():
         size = avatar.frames(avatar.rest).scale[avatar.binding]
         avatar.means[:, 1:2] -= depth / size.clamp_min(1e-6)
-
-
-def _views_of_shoulders(capture: Capture, views: list[View]) -> list[View]:
-    """The view nearest to the neutral pose first, then those farthest to each side, up and down: they show more."""
-    place = torch.stack([capture.motion.params[view.timestep].translation for view in views])
-    place = place - capture.motion.neutral.translation
-    chosen = [int(place.norm(dim=-1).argmin())]
-    for axis in (0, 1):
-        chosen += [int(place[:, axis].argmin()), int(place[:, axis].argmax())]
-    return [views[index] for index in dict.fromkeys(chosen)]
-
-
-def _shoulders(avatar: RiggedAvatar, capture: Capture, view: View) -> LocalSplats | None:
-    """Gaussians for what a view shows below the mouth and the avatar does not."""
-    params, camera, border = capture.motion.params[view.timestep], capture.camera(view), neck_border(avatar.head)
-    if border is None:
-        return None
-    with torch.no_grad():
-        vertices, frames = avatar.vertices(params), avatar.frames(params)
-        covered = avatar.draw(avatar.gaussians_on(frames), camera, depth=False).alpha > 0.5
-        below = ~above_shoulders(avatar.head, camera, vertices, border)
-        missing = (capture.mask(view) > 0.5) & below & ~covered
-        return shoulder_splats(avatar.head, vertices, frames, camera, capture.image(view), missing.float())
-
-
-def _joined(first: LocalSplats, second: LocalSplats) -> LocalSplats:
-    """Two lists of bound Gaussians as one; the second gets the first's spherical-harmonics coefficients, zero."""
-    rest = first.sh_rest.new_zeros(len(second.means), *first.sh_rest.shape[1:])
-    second = replace(second, sh_rest=rest)
-    return LocalSplats(**{name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items()})
 
 
 def _painted(

@@ -107,7 +107,8 @@ class Supervision:
         weight = torch.ones_like(mask)
         if vertices is not None:
             pixels = camera.project(vertices)
-            if settings.cut_neck and silhouette is not None:
+            is_believed = settings.hull and len(capture.camera_indices) > 2 and bool((mask < 0.5).any())
+            if settings.cut_neck and silhouette is not None and not is_believed:
                 keep = self._head_only(camera, vertices, silhouette)
                 color, mask = color * keep, mask * keep
             weight = self._weight(pixels, weight)

@@ -67,7 +67,10 @@ def anatomy_of(head: HeadModel) -> Anatomy:
         VultusError: another head model without the 68 landmarks or without texture coordinates.
     """
     if not bool((head.uvs != head.uvs[:1]).any()):
-        raise VultusError(f"the head model {head.name} has no texture coordinates, so that it cannot be painted")
+        raise VultusError(
+            f"the head model {head.name} has no texture coordinates, so that it cannot be painted; FLAME's are in "
+            "head_template_mesh.obj, to be put beside the model"
+        )
     attributes = getattr(head, "attributes", {})
     if "part" in attributes:
         return Anatomy(
@@ -105,7 +108,10 @@ def _bent(head: HeadModel) -> Float[Tensor, "V 3"]:
 
     target = load_head()
     if "ibug68" not in head.landmark_sets:
-        raise VultusError(f"the head model {head.name} has no landmarks, so that its face cannot be found")
+        raise VultusError(
+            f"the head model {head.name} has no landmarks, so that its face cannot be found; FLAME's are in "
+            "landmark_embedding_with_eyes.npy, to be put beside the model"
+        )
     source = head.landmarks(head.template, "ibug68")[:68]
     goal = target.landmarks(target.template, "ibug68")[:68]
     scale = (goal - goal.mean(0)).norm() / (source - source.mean(0)).norm()
