@@ -3,6 +3,7 @@
 FLAME itself is not at hand: the head is an egg in FLAME's layout, with the teeth that the published program adds.
 """
 
+import json
 import math
 import pickle
 from dataclasses import replace
