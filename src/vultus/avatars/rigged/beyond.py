@@ -15,7 +15,7 @@ from vultus.avatars.rigged.settings import RiggedSettings
 from vultus.avatars.rigged.shoulders import shoulder_splats
 from vultus.captures import Capture, View
 from vultus.captures.below_line import above_shoulders, neck_border
-from vultus.images.masks import erode
+from vultus.images.masks import dilate, erode
 from vultus.splats import rgb_to_sh0
 
 _FEWEST_CARVED, _SHOWN_SHARE = 16, 0.05
@@ -88,10 +88,12 @@ def _carved(avatar: RiggedAvatar, capture: Capture, views: list[View]) -> tuple[
         vertices, frames = avatar.vertices(params), avatar.frames(params)
         gaussians = avatar.gaussians_on(frames)
         masks = [capture.mask(view)[..., 0] > 0.5 for view in views]
-        missing = [
-            mask & (avatar.draw(gaussians, camera, depth=False).alpha[..., 0] < 0.5)
+        bare = [
+            (mask[..., None] & (avatar.draw(gaussians, camera, depth=False).alpha < 0.5)).float()
             for camera, mask in zip(cameras, masks, strict=True)
         ]
+        # Strips along outlines, which a Gaussian or two of the model leave open, are not missing.
+        missing = [dilate(erode(each, 1), 1)[..., 0] > 0.5 for each in bare]
         points, spacing = hull_shell(cameras, masks, missing, vertices.mean(0))
         if len(points) < _FEWEST_CARVED:
             return None
