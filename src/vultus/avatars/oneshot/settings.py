@@ -16,13 +16,13 @@ PresetName = Literal["paper", "small"]
 class LossWeights:
     """Weights of the losses: of the whole image, of the face box, of lifting, of the perceptual distance in the face
     box (which needs its networks' weights), and of how far a picture driver puts vertices from where the head model
-    has them (mean absolute difference, native units)."""
+    has them (root mean square over a picture's vertices, native units)."""
 
     image: float = 1.0
     box: float = 1.0
     lifting: float = 1.0
     perceptual: float = 0.01
-    driver: float = 10.0
+    driver: float = 2.5
 
 
 @dataclass(frozen=True)
